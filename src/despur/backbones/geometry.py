@@ -41,7 +41,7 @@ class Framing:
         return scaled_width, scaled_height, left, top
 
     def box(self, box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Float[np.ndarray, "4"]:
-        """A box (x0, y0, x1, y1) in pixels of a photograph of ``size`` (width, height), in pixels of the encoder's input.
+        """A box (x0, y0, x1, y1) of a photograph of ``size`` (width, height) pixels, in pixels of the encoder's input.
 
         What lies outside the crop is cut off; a box wholly outside has no area.
         """

@@ -108,7 +108,7 @@ def class_embeddings(
 def class_logits(
     heads: Heads, features: Tensor, prompts: Float[Tensor, "templates classes d_text"]
 ) -> Float[Tensor, "*runs images classes"]:
-    """Scores of every class: the probe's where the heads hold one, else 1/τ times the cosine with the class (plus SigLIP's bias)."""
+    """Scores of every class: the probe's where the heads hold one, else 1/τ times the cosine (plus SigLIP's bias)."""
     if "probe.weight" in heads:
         return _linear(features, heads["probe.weight"], heads["probe.bias"])
     cosine = embed_images(heads, features) @ class_embeddings(heads, prompts).mT

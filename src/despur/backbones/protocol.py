@@ -65,7 +65,7 @@ class Backbone(Protocol):
         ...
 
     def image_features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
-        """Features before the projection: [images, d_image], or [images, channels, h, w] where the attention pool is trained."""
+        """Features before the projection: [images, d_image], or [images, channels, h, w] where the pool is trained."""
         ...
 
     def tokenize(self, texts: list[str]) -> Int[Tensor, "texts context"]:

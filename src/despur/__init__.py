@@ -1,0 +1,1 @@
+"""despur: find, judge, repair and prove spurious correlations in CLIP-like models."""
