@@ -1,0 +1,90 @@
+"""A folder a class: ``root/train/landbird/*.jpg``, or ``root/landbird/*.jpg`` with splits drawn by a seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from despur.data.examples import Dataset, make_dataset
+from despur.data.paths import absolute
+from despur.data.splits import check_splits, draw_splits, split_name
+from despur.errors import DataError
+
+SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in (
+        "jpg",
+        "jpeg",
+        "jfif",
+        "png",
+        "gif",
+        "webp",
+        "bmp",
+        "tif",
+        "tiff",
+        "ppm",
+        "pgm",
+        "jp2",
+        "avif",
+        "heic",
+        "heif",
+    )
+)
+"""What counts as an image here; a HEIC counts too, and is quarantined by name when it is read."""
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    """Every image below a class's folder, sorted; nothing hidden. A link to nowhere counts, and is quarantined."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and not file.is_dir()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
+def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
+    """(split, class folder); split None: the root has no folder for training, so its folders are the classes."""
+    named = [(split_name(folder.name), folder) for folder in _folders(root)]
+    if not any(split == "train" for split, _ in named):
+        return [(None, folder) for _, folder in named]
+    return [(split, folder) for split, parent in named if split is not None for folder in _folders(parent)]
+
+
+def load_folder(root: Path, *, seed: int = 0) -> Dataset:
+    """Images whose class is the folder that they lie in; classes are sorted by name.
+
+    Args:
+        root: holds folders train, val and test (also training, valid, validation, dev) of class folders, or class
+            folders alone.
+        seed: draws the splits where the folders do not give them: stratified, 80 / 10 / 10.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, a class or a split without images.
+    """
+    root = absolute(root)
+    spec = f"folder:{root}"
+    if not root.is_dir():
+        raise DataError("there is no such folder", where=spec, now="check the path")
+    found = [(split, folder, _images(folder)) for split, folder in _class_folders(root)]
+    classes = sorted({folder.name for _, folder, _ in found})
+    if len(classes) < 2:
+        raise DataError(
+            f"it holds {len(classes)} class folders", where=spec, now="a study needs a folder of images for each class"
+        )
+    empty = [folder for split, folder, files in found if not files and split in (None, "train")]
+    if empty:
+        raise DataError("it holds no images", where=empty[0], now="add images or remove the folder")
+    images = [file.relative_to(root).as_posix() for _, _, files in found for file in files]
+    foreign = [name for name in images if name != name.encode(errors="replace").decode()]
+    if foreign:
+        raise DataError(f"the name {foreign[0]!r} is not UTF-8", where=spec, now="rename the file")
+    labels = [classes.index(folder.name) for _, folder, files in found for _ in files]
+    given = [split for split, _, files in found for _ in files if split is not None]
+    splits = given or draw_splits(spec, classes, labels, seed)
+    check_splits(spec, classes, labels, splits)
+    return make_dataset(spec, root, classes, (), {"id": images, "image": images, "label": labels, "split": splits})

@@ -1,0 +1,168 @@
+"""Reading images and masks as they are found; what cannot be read says why."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, UnidentifiedImageError
+
+from despur.errors import DataError
+
+MAX_PIXELS = 178_956_970
+"""Where Pillow, as it comes, refuses a decompression bomb; held to even where a program has lifted Pillow's limit."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What photographs come in. The rest of Pillow's readers stay shut: one of them (EPS) runs a program on the file."""
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn an image upright, by its EXIF orientation."""
+
+ORIENTATION = 0x0112
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's readers raise on bytes that break their format."""
+
+
+class UnreadableImage(DataError):
+    """An image that cannot be read."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in a few words: "it is cut short"."""
+        return self.what
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file with bytes in it, before anything opens it."""
+    try:
+        found = path.stat()
+    except ValueError as error:
+        raise UnreadableImage("its name holds a null character", where=path) from error
+    except OSError as error:
+        if path.is_symlink():
+            raise UnreadableImage("it is a link to a file that is not there", where=path) from error
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise UnreadableImage("there is no such file" if missing else f"{error.strerror}", where=path) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise UnreadableImage("it is a folder", where=path)
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImage("it is not an ordinary file", where=path)
+    if found.st_size == 0:
+        raise UnreadableImage("it is empty (zero bytes)", where=path)
+
+
+def _unrecognised(start: bytes) -> str:
+    """Why Pillow knows no format for a file that starts like this."""
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "HEIC is not supported (convert it to JPEG or PNG)"
+    return "its content is not an image"
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; 1 (upright) where the tag is missing or the EXIF block is damaged, which harms no pixel."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except DAMAGE:
+        return 1
+
+
+def _decode(file: BinaryIO, path: Path) -> Image.Image:
+    with Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImage(f"it is a decompression bomb ({width} x {height} pixels)", where=path)
+        image.load()
+        # Read after the pixels: PNG may hold its EXIF block behind them, and TIFF is turned while it loads.
+        turn = UPRIGHT.get(_orientation(image))
+        return image.copy() if turn is None else image.transpose(turn)
+
+
+def _read(path: Path) -> Image.Image:
+    """First frame, decoded whole and turned upright, in the mode that it is stored in."""
+    _check_file(path)
+    start = b""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+            file.seek(0)
+            return _decode(file, path)
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(_unrecognised(start), where=path) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage("it is a decompression bomb (more pixels than Pillow accepts)", where=path) from error
+    except PermissionError as error:
+        raise UnreadableImage("it may not be read (permission denied)", where=path) from error
+    except DAMAGE as error:
+        cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        reason = "it is cut short" if cut else f"it is damaged ({error})"
+        raise UnreadableImage(reason, where=path) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Modes with 16 bits a pixel, whose own conversion would clip at 255, as 8-bit grey; other modes as they are."""
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).clip(0, 65535)
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def read_image(path: Path) -> Image.Image:
+    """An image as RGB, upright by its EXIF tag, transparency over white, the first frame of an animation.
+
+    Pillow's settings are neither changed nor needed: a truncated or enormous file is refused.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    image = _eight_bits(_read(path))
+    if image.mode == "F":
+        raise UnreadableImage("its pixels are floating-point numbers of unknown range", where=path)
+    try:
+        if image.has_transparency_data:
+            seen = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+        return image.convert("RGB")
+    except DAMAGE as error:
+        raise UnreadableImage(f"its colours (mode {image.mode}) have no conversion to RGB", where=path) from error
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """A segmentation mask, upright: True on the object.
+
+    Grey masks count from half brightness on (CUB's grey levels are the share of annotators who marked the pixel);
+    masks that hold only 0 and 1 count their ones; masks with a palette count every colour but black.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    image = _eight_bits(_read(path))
+    if image.mode in ("P", "PA"):
+        return np.asarray(np.asarray(image.convert("RGB")).any(axis=2))
+    values = np.asarray(image if image.mode == "F" else image.convert("RGB").convert("L"))
+    return values >= (0.5 if values.max() <= 1 else 128)

@@ -1,0 +1,52 @@
+"""What could not be read, and how much of that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from despur.errors import DataError
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+MAX_UNREADABLE = 0.01
+"""Share of a dataset's images that may be unreadable before a run stops."""
+
+
+def quarantine_table(entries: Iterable[tuple[str, str, str]]) -> pa.Table:
+    """The table that is written to ``quarantine.parquet``.
+
+    Args:
+        entries: (id, image, reason) of each unreadable image; the table keeps their order.
+    """
+    rows = [dict(zip(QUARANTINE_SCHEMA.names, entry, strict=True)) for entry in entries]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def check_unreadable(quarantine: pa.Table, total: int, max_unreadable: float = MAX_UNREADABLE) -> None:
+    """Stop where more of the images are unreadable than the user accepts.
+
+    Args:
+        quarantine: as :func:`quarantine_table` makes it.
+        total: how many images the dataset lists, the unreadable ones included.
+        max_unreadable: accepted share, in [0, 1].
+
+    Raises:
+        DataError: naming how many, and the first three with their reasons.
+    """
+    count = quarantine.num_rows
+    if count <= max_unreadable * total:
+        return
+    named = "; ".join(f"{row['image']} ({row['reason']})" for row in quarantine.slice(0, 3).to_pylist())
+    raise DataError(
+        f"{count} of {total} images cannot be read, more than the {max_unreadable:.3g} share accepted: "
+        f"{named}{'; ...' if count > 3 else ''}",
+        now="mend or remove them, or accept more with --max-unreadable",
+    )

@@ -1,0 +1,76 @@
+"""Training, validation and test: what people call them, and how they are drawn where nobody did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from despur.data.examples import SPLITS
+from despur.errors import DataError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def split_name(word: str) -> str | None:
+    """The split that a person means by a word ("Validation"); None: no split is called that."""
+    return SPLIT_NAMES.get(word.strip().lower())
+
+
+def draw_splits(spec: str, classes: Sequence[str], labels: Sequence[int], seed: int) -> list[str]:
+    """Splits drawn class by class: a tenth (at least one image) to val, as many to test, the rest to train.
+
+    Args:
+        labels: of each image, indices into ``classes``.
+        seed: the same seed and labels give the same splits.
+
+    Raises:
+        DataError: a class has fewer than three images.
+    """
+    generator = np.random.default_rng(seed)
+    label_of = np.asarray(labels)
+    drawn = np.full(len(label_of), "train", dtype=object)
+    for index, name in enumerate(classes):
+        rows = generator.permutation(np.flatnonzero(label_of == index))
+        if len(rows) < len(SPLITS):
+            raise DataError(
+                f"the class {name!r} has {len(rows)} images, too few for {', '.join(SPLITS)}",
+                where=spec,
+                now="add images or remove the class",
+            )
+        held = max(1, round(len(rows) / 10))
+        drawn[rows[:held]] = "val"
+        drawn[rows[held : 2 * held]] = "test"
+    return drawn.tolist()
+
+
+def check_splits(spec: str, classes: Sequence[str], labels: Sequence[int], splits: Sequence[str]) -> None:
+    """Refuse a dataset that cannot be trained and judged.
+
+    Raises:
+        DataError: fewer than two classes, a split without images, or a class that no training image has.
+    """
+    if len(classes) < 2:
+        raise DataError(f"it has one class ({', '.join(classes)})", where=spec, now="a study needs at least two")
+    for name in SPLITS:
+        if name not in splits:
+            raise DataError(
+                f"the split {name!r} has no images", where=spec, now=f"a study needs all of {', '.join(SPLITS)}"
+            )
+    trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    unseen = [name for label, name in enumerate(classes) if label not in trained]
+    if unseen:
+        raise DataError(
+            f"the class {unseen[0]!r} has no training images",
+            where=spec,
+            now="is it a spelling mistake? give it training images or remove it",
+        )

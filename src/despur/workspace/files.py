@@ -1,0 +1,118 @@
+"""Files that appear whole or not at all, and damaged ones told in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from despur.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def cannot_write(path: Path, error: OSError) -> WorkspaceError:
+    """What to tell a user whose disk refused a write."""
+    reason = (error.strerror or str(error)).lower()
+    return WorkspaceError(f"it cannot be written ({reason})", where=path, now="make room there or choose another place")
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file, or the names in a folder, on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders and needs none of this
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def write_whole(path: Path) -> Generator[Path]:
+    """Write a file beside its place and move it there when it is complete.
+
+    Yields the temporary file, empty, with the suffix of ``path`` (writers look at it). Left without an error, it is
+    synced and renamed over ``path``; left with one, it is removed and ``path`` is as it was. Missing folders are made.
+
+    Raises:
+        WorkspaceError: the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as JSON, whole or not at all; NaN has no place in JSON and is a ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    with write_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, whole or not at all; equal tables give equal bytes."""
+    import pyarrow.parquet as pq
+
+    with write_whole(path) as temporary:
+        # Otherwise Parquet renames what is in a list, and the table that comes back has another schema.
+        pq.write_table(table, temporary, compression="zstd", use_compliant_nested_type=False)
+
+
+@contextmanager
+def _explained(path: Path, kind: str, damage: tuple[type[Exception], ...]) -> Generator[None]:
+    """Turn what goes wrong while ``path`` is read into one sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise WorkspaceError("it does not exist", where=path, now="run the stage that writes it") from error
+    except PermissionError as error:
+        raise WorkspaceError("it may not be read", where=path, now="check who owns it") from error
+    except damage as error:
+        raise WorkspaceError(
+            f"it is damaged and does not read as {kind}", where=path, now="delete it and run the stage that writes it"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        WorkspaceError: the file is missing or is not JSON.
+    """
+    with _explained(path, "JSON", (ValueError, OSError)):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """The table in a Parquet file.
+
+    Raises:
+        WorkspaceError: the file is missing or is not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Not pq.read_table: that reads "key=value" folders in the path as columns of the table.
+    with _explained(path, "Parquet", (pa.ArrowException, OSError)), pq.ParquetFile(path) as file:
+        return file.read()

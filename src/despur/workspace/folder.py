@@ -1,0 +1,210 @@
+"""The workspace folder: what it is about, where things lie in it, and who may write."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from despur.errors import WorkspaceError
+from despur.workspace.files import cannot_write, read_json, write_json
+
+SCHEMA_VERSION = 1
+READ_BY = "0.1"
+"""The first despur that reads SCHEMA_VERSION; written into every workspace, so that an older one can name it."""
+
+
+class StageRecord(BaseModel):
+    """What a finished stage was computed from.
+
+    Attributes:
+        settings: the stage's settings, as its pydantic model dumps them.
+        inputs: fingerprint of everything that the stage read.
+        versions: as :func:`versions` gives them.
+        seconds: how long it took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: dict[str, Any]
+    inputs: str
+    versions: dict[str, str]
+    seed: int | None
+    seconds: float
+
+
+class About(TypedDict):
+    """What ``workspace.json`` says."""
+
+    schema: int
+    dataset: str | None
+    model: str | None
+    stages: dict[str, StageRecord]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder that holds one study: what was found, decided, trained and measured.
+
+    Whoever writes into it holds its lock; readers need none, because files appear whole.
+    """
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: str | Path, *, dataset: str | None = None, model: str | None = None) -> Workspace:
+        """Make the folder and its ``workspace.json``, or open the workspace that is there; note the specs given.
+
+        Raises:
+            WorkspaceError: the folder cannot be made, or holds a workspace that :meth:`open` refuses.
+        """
+        workspace = cls(Path(root).expanduser().resolve())
+        try:
+            workspace.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = "a file is in its place" if isinstance(error, FileExistsError | NotADirectoryError) else error
+            raise WorkspaceError(
+                f"no workspace can be made there ({reason})", where=workspace.root, now="name another folder"
+            ) from error
+        with workspace.lock():
+            if not workspace._file.exists():
+                workspace._write({"schema": SCHEMA_VERSION, "dataset": dataset, "model": model, "stages": {}})
+            workspace.describe(dataset=dataset, model=model)
+        return workspace
+
+    @classmethod
+    def open(cls, root: str | Path) -> Workspace:
+        """The workspace in a folder.
+
+        Raises:
+            WorkspaceError: there is none, it is damaged, or a newer despur wrote it.
+        """
+        workspace = cls(Path(root).expanduser().resolve())
+        if not workspace._file.is_file():
+            raise WorkspaceError(
+                "there is no workspace here (no workspace.json)",
+                where=workspace.root,
+                now=f"make one with: despur embed DATASET --model MODEL -w {root}",
+            )
+        workspace.about()
+        return workspace
+
+    @property
+    def _file(self) -> Path:
+        return self.root / "workspace.json"
+
+    def path(self, *parts: str) -> Path:
+        """A place in the workspace: ``path("runs", name, "metrics.json")``.
+
+        Raises:
+            WorkspaceError: the parts lead out of the workspace.
+        """
+        # By the letters alone: a user may well have linked features/ to a larger disk.
+        place = Path(os.path.normpath(self.root.joinpath(*parts)))
+        if not place.is_relative_to(self.root):
+            raise WorkspaceError(
+                f"{'/'.join(parts)} leads out of the workspace", where=self.root, now="use a plain name"
+            )
+        return place
+
+    def about(self) -> About:
+        """What ``workspace.json`` says.
+
+        Raises:
+            WorkspaceError: it is missing, damaged, or of a newer schema.
+        """
+        found = read_json(self._file)
+        damaged = WorkspaceError(
+            "it is damaged and does not describe a workspace",
+            where=self._file,
+            now="delete it; the next run computes every stage again",
+        )
+        if not isinstance(found, dict) or not isinstance(found.get("schema"), int):
+            raise damaged
+        if found["schema"] > SCHEMA_VERSION:
+            raise WorkspaceError(
+                f"its schema is {found['schema']}, and despur {READ_BY} reads no schema above {SCHEMA_VERSION}",
+                where=self.root,
+                now=f"open it with despur {found.get('read_by', 'of a later version')} or later",
+            )
+        try:
+            stages = {name: StageRecord.model_validate(record) for name, record in found["stages"].items()}
+            return {"schema": found["schema"], "dataset": found["dataset"], "model": found["model"], "stages": stages}
+        except (KeyError, AttributeError, ValidationError) as error:
+            raise damaged from error
+
+    def _write(self, about: About) -> None:
+        stages = {name: record.model_dump(mode="json") for name, record in about["stages"].items()}
+        write_json(self._file, {"schema": SCHEMA_VERSION, "read_by": READ_BY, **about, "stages": stages})
+
+    def describe(self, *, dataset: str | None = None, model: str | None = None) -> None:
+        """Note what is studied; a spec that is None stays as it is."""
+        with self.lock():
+            about = self.about()
+            new = cast(About, {**about, "dataset": dataset or about["dataset"], "model": model or about["model"]})
+            if new != about:
+                self._write(new)
+
+    def record(self, stage: str) -> StageRecord | None:
+        """What a stage was last computed from; None: it has not finished yet."""
+        return self.about()["stages"].get(stage)
+
+    def save_record(self, stage: str, record: StageRecord) -> None:
+        """Note that a stage has finished; called after the stage's files are in place."""
+        with self.lock():
+            about = self.about()
+            about["stages"][stage] = record
+            self._write(about)
+
+    @contextmanager
+    def lock(self, timeout: float = 600, on_wait: Callable[[], None] | None = None) -> Generator[None]:
+        """Be the only process that writes here; may be entered again by whoever holds it.
+
+        Args:
+            timeout: seconds to wait for another process.
+            on_wait: called once if another process has the workspace, before the wait.
+
+        Raises:
+            WorkspaceError: another process still has it after ``timeout``; its id is named.
+        """
+        holder = self.root / ".lock.holder"
+        # A singleton: a second Workspace of the same folder in this process enters the same lock instead of waiting
+        # for itself.
+        lock = FileLock(self.root / ".lock", is_singleton=True)
+        outermost = not lock.is_locked
+        try:
+            lock.acquire(timeout=0)
+        except OSError as first:
+            if not isinstance(first, Timeout):
+                raise cannot_write(self.root, first) from first
+            if on_wait is not None:
+                on_wait()
+            try:
+                lock.acquire(timeout=timeout)
+            except Timeout as error:
+                who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+                raise WorkspaceError(
+                    f"{who} has been using this workspace for over {timeout:g} seconds",
+                    where=self.root,
+                    now="wait for it, stop it, or use another workspace",
+                ) from error
+        try:
+            if outermost:
+                command = Path(sys.argv[0]).name if sys.argv else "python"
+                holder.write_text(f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8")
+                # Nobody else writes now: what is still partial was left by a process that was killed.
+                for partial in self.root.rglob(".*.????????.partial*"):
+                    partial.unlink(missing_ok=True)
+            yield
+        finally:
+            if outermost:
+                holder.unlink(missing_ok=True)
+            lock.release()

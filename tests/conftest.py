@@ -1,0 +1,65 @@
+"""Datasets small enough to check by eye, in the formats that people really have."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+LANDBIRD, WATERBIRD = "001.Sparrow", "002.Gull"
+
+WATERBIRDS_GROUPS = {0: (6, 3, 3, 6), 1: (3, 3, 3, 3), 2: (3, 3, 2, 2)}
+"""Images of (landbird on land, landbird on water, waterbird on land, waterbird on water) by split number."""
+
+
+def _write_waterbird(root: Path, name: str, *, y: int, place: int, box: tuple[int, int, int, int]) -> None:
+    """A photograph of 24 x 16 pixels: a brown or white bird that fills its box, on green or blue; and its mask."""
+    photo = root / "waterbird_complete95_forest2water2" / name
+    mask = (root / "segmentations" / name).with_suffix(".png")
+    for file in (photo, mask):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    x0, y0, x1, y1 = box
+    image = Image.new("RGB", (24, 16), ((30, 120, 30), (30, 60, 200))[place])
+    ImageDraw.Draw(image).rectangle((x0, y0, x1 - 1, y1 - 1), fill=((120, 80, 40), (240, 240, 240))[y])
+    image.save(photo, quality=95)
+    shape = Image.new("L", (24, 16))
+    ImageDraw.Draw(shape).rectangle((x0, y0, x1 - 1, y1 - 1), fill=255)
+    shape.save(mask)
+
+
+@pytest.fixture(scope="session")
+def waterbirds_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Waterbirds as its authors pack it (40 images) and, beside it, CUB's masks and boxes.
+
+    Shared by the whole session: copy it before you change it.
+    """
+    home = tmp_path_factory.mktemp("waterbirds home")
+    rows: list[dict[str, object]] = []
+    boxes: list[str] = []
+    for split, sizes in WATERBIRDS_GROUPS.items():
+        for group, size in enumerate(sizes):
+            for _ in range(size):
+                y, place = divmod(group, 2)
+                number = len(rows) + 1
+                name = f"{(LANDBIRD, WATERBIRD)[y]}/{number:04d}.jpg"
+                box = (2 + number % 5, 3, 12 + number % 5, 13)
+                _write_waterbird(home, name, y=y, place=place, box=box)
+                rows.append(
+                    {
+                        "img_id": number,
+                        "img_filename": name,
+                        "y": y,
+                        "split": split,
+                        "place": place,
+                        "place_filename": "/b/bamboo_forest/1.jpg",
+                    }
+                )
+                boxes.append(f"{number} {box[0]}.0 {box[1]}.0 10.0 10.0")
+    with (home / "waterbird_complete95_forest2water2" / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (home / "bounding_boxes.txt").write_text("\n".join(boxes) + "\n")
+    return home

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from despur.data.quarantine import QUARANTINE_SCHEMA, check_unreadable, quarantine_table
+from despur.errors import DataError
+
+FOUR = quarantine_table([(str(n), f"{n}.jpg", "it is cut short") for n in range(4)])
+
+
+def test_the_table_keeps_every_entry_in_order() -> None:
+    table = quarantine_table([("7", "b.jpg", "it is empty (zero bytes)"), ("2", "a.jpg", "there is no such file")])
+    assert table.to_pylist() == [
+        {"id": "7", "image": "b.jpg", "reason": "it is empty (zero bytes)"},
+        {"id": "2", "image": "a.jpg", "reason": "there is no such file"},
+    ]
+
+
+def test_an_empty_quarantine_is_a_table_too() -> None:
+    assert quarantine_table([]).schema == QUARANTINE_SCHEMA
+    check_unreadable(quarantine_table([]), total=0)
+
+
+def test_one_in_a_hundred_may_be_unreadable() -> None:
+    check_unreadable(FOUR, total=400)
+
+
+def test_more_stop_the_run_and_the_first_three_are_named() -> None:
+    with pytest.raises(DataError, match="4 of 399 images cannot be read") as caught:
+        check_unreadable(FOUR, total=399)
+    message = str(caught.value)
+    assert "0.jpg (it is cut short); 1.jpg (it is cut short); 2.jpg (it is cut short); ..." in message
+    assert "3.jpg" not in message
+    assert "--max-unreadable" in message
+
+
+def test_the_user_may_accept_more() -> None:
+    check_unreadable(FOUR, total=8, max_unreadable=0.5)
+    with pytest.raises(DataError):
+        check_unreadable(FOUR, total=8, max_unreadable=0)
