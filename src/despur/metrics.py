@@ -1,0 +1,168 @@
+"""Group accuracies and their intervals (METHOD section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from despur.errors import DataError
+
+__all__ = ["AccuracyReport", "GroupAccuracy", "accuracy_report", "group_rates", "wilson_interval"]
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy of one group: the images of a class that have the attribute, or those that lack it.
+
+    Attributes:
+        class_name, attribute, present: which group.
+        n: images in it; 0 for an empty group, whose rates are all None.
+        accuracy: fraction in [0, 1].
+        ci_low, ci_high: 95% Wilson interval of the accuracy.
+    """
+
+    class_name: str
+    attribute: str
+    present: bool
+    n: int
+    accuracy: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+@dataclass(frozen=True)
+class AccuracyReport:
+    """Accuracies of one model on one split, as fractions in [0, 1].
+
+    Attributes:
+        average: mean over examples.
+        adjusted_average: group accuracies weighted by the groups' training sizes; None where the training groups are
+            not known, or where a group with training examples has none here, so that its accuracy is not known.
+        worst_group: the lowest accuracy over groups that are not empty.
+        groups: every group, empty ones too, in the order of the group index (2 * label + present).
+    """
+
+    average: float
+    adjusted_average: float | None
+    worst_group: float
+    groups: tuple[GroupAccuracy, ...]
+
+    @property
+    def worst_group_index(self) -> int:
+        """Index of the group with the lowest accuracy; the first of them on a tie."""
+        rates = [math.inf if group.accuracy is None else group.accuracy for group in self.groups]
+        return rates.index(min(rates))
+
+    def to_json(self) -> dict[str, object]:
+        """The value of "accuracy" in ``metrics.json``."""
+        return {
+            "average": self.average,
+            "adjusted_average": self.adjusted_average,
+            "worst_group": self.worst_group,
+            "groups": [
+                {
+                    "class": group.class_name,
+                    "attribute": group.attribute,
+                    "present": group.present,
+                    "n": group.n,
+                    "accuracy": group.accuracy,
+                    "ci_low": group.ci_low,
+                    "ci_high": group.ci_high,
+                }
+                for group in self.groups
+            ],
+        }
+
+
+def group_rates(
+    correct: Bool[Tensor, "*runs images"], groups: Int[Tensor, "images"], count: int
+) -> Float[Tensor, "*runs groups"]:
+    """Fraction of each group that is correct, on the tensors' device; NaN for an empty group.
+
+    Args:
+        correct: one row a run, or no leading dimension for a single run.
+        groups: group index of each image, in [0, count).
+        count: how many groups there are.
+    """
+    hits = torch.zeros(*correct.shape[:-1], count, dtype=torch.float32, device=correct.device)
+    hits.index_add_(-1, groups, correct.to(torch.float32))
+    return hits / torch.bincount(groups, minlength=count)
+
+
+def wilson_interval(
+    hits: Int[np.ndarray, "groups"], sizes: Int[np.ndarray, "groups"]
+) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
+    """95% Wilson interval of each proportion hits / sizes; every size is at least 1."""
+    from statsmodels.stats.proportion import proportion_confint  # with pandas and SciPy: a second to import
+
+    low, high = proportion_confint(hits, sizes, alpha=0.05, method="wilson")
+    # Rounding can put a bound past a rate of exactly 0 or 1.
+    rates = hits / sizes
+    return np.minimum(low, rates), np.maximum(high, rates)
+
+
+def accuracy_report(
+    correct: Bool[np.ndarray, "images"],
+    groups: Int[np.ndarray, "images"],
+    *,
+    classes: Sequence[str],
+    attribute: str,
+    training_groups: Int[np.ndarray, "training_images"] | None,
+) -> AccuracyReport:
+    """Average, adjusted average and worst-group accuracy, and every group's with its interval.
+
+    Args:
+        correct: whether each image of the evaluated split is classified correctly.
+        groups: group index of each of them, 2 * label + present.
+        classes: class names, in label order.
+        attribute: the spurious attribute's name.
+        training_groups: group index of each *training* image (not sizes of groups), whose counts weight the adjusted
+            average; None: there is no adjusted average.
+
+    Raises:
+        DataError: there are no images.
+    """
+    if len(correct) == 0:
+        raise DataError("there are no images to evaluate", now="evaluate a split that holds images")
+    count = 2 * len(classes)
+    sizes = np.bincount(groups, minlength=count)
+    hits = np.bincount(groups[correct], minlength=count)
+    filled = sizes > 0
+    rates = np.divide(hits, sizes, out=np.full(count, np.nan), where=filled)
+    low, high = np.full(count, np.nan), np.full(count, np.nan)
+    low[filled], high[filled] = wilson_interval(hits[filled], sizes[filled])
+
+    return AccuracyReport(
+        average=float(np.mean(correct)),
+        adjusted_average=None if training_groups is None else _adjusted_average(rates, training_groups),
+        worst_group=float(np.min(rates[filled])),
+        groups=tuple(
+            GroupAccuracy(
+                class_name=classes[group // 2],
+                attribute=attribute,
+                present=bool(group % 2),
+                n=int(sizes[group]),
+                accuracy=float(rates[group]) if filled[group] else None,
+                ci_low=float(low[group]) if filled[group] else None,
+                ci_high=float(high[group]) if filled[group] else None,
+            )
+            for group in range(count)
+        ),
+    )
+
+
+def _adjusted_average(
+    rates: Float[np.ndarray, "groups"], training_groups: Int[np.ndarray, "training_images"]
+) -> float | None:
+    """Rates weighted by training sizes; None where a group that weighs something has no rate, or nothing weighs."""
+    weights = np.bincount(training_groups, minlength=len(rates))
+    weighed = weights > 0
+    if not weighed.any() or np.isnan(rates[weighed]).any():
+        return None
+    return float(np.average(rates[weighed], weights=weights[weighed]))
