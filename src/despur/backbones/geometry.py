@@ -24,21 +24,27 @@ class Framing:
     mode: str = "shortest"
 
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(width, height) of the resized photograph and the (left, top) of the encoder's window in it, pixels."""
+        """(width, height) of the resized photograph and the (left, top) of the encoder's window in it, pixels.
+
+        Rounded exactly as torchvision and open_clip round.
+        """
         width, height = size
         if self.mode == "squash":
             return self.width, self.height, 0, 0
-        choose = max if self.mode == "shortest" else min
-        scale = choose(self.width / width, self.height / height)
-        # torchvision truncates the longer side, exactly as `int(size * long / short)`.
-        if self.mode == "shortest":
+        if self.mode == "shortest" and self.width == self.height:
+            # A square takes torchvision's own resize, which truncates the longer side.
             scaled_width = self.width if width <= height else int(self.width * width / height)
             scaled_height = self.height if height <= width else int(self.height * height / width)
         else:
-            scaled_width, scaled_height = round(width * scale), round(height * scale)
-        left = round((scaled_width - self.width) / 2.0)
-        top = round((scaled_height - self.height) / 2.0)
-        return scaled_width, scaled_height, left, top
+            choose = min if self.mode == "shortest" else max
+            ratio = choose(width / self.width, height / self.height)
+            scaled_width, scaled_height = round(width / ratio), round(height / ratio)
+        return (
+            scaled_width,
+            scaled_height,
+            _window_start(scaled_width, self.width),
+            _window_start(scaled_height, self.height),
+        )
 
     def box(self, box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Float[np.ndarray, "4"]:
         """A box (x0, y0, x1, y1) of a photograph of ``size`` (width, height) pixels, in pixels of the encoder's input.
@@ -59,3 +65,14 @@ class Framing:
         )
         window = image.crop((left, top, left + self.width, top + self.height))
         return np.asarray(window) >= 128
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """The photograph as the encoder sees it: resized (bicubic) and cropped, padded with black where it ends."""
+        scaled_width, scaled_height, left, top = self._scaled(image.size)
+        resized = image.resize((scaled_width, scaled_height), Image.Resampling.BICUBIC)
+        return resized.crop((left, top, left + self.width, top + self.height))
+
+
+def _window_start(scaled: int, window: int) -> int:
+    """Where a centred window begins in a side of ``scaled`` pixels; negative where it is padded."""
+    return round((scaled - window) / 2.0) if scaled >= window else -((window - scaled) // 2)

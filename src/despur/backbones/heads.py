@@ -39,10 +39,10 @@ def _linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return projected if bias is None else projected + bias.unsqueeze(-2)
 
 
-def attention_pool(
+def attend(
     heads: Heads, features: Float[Tensor, "*runs images channels height width"]
-) -> Float[Tensor, "*runs images dim"]:
-    """CLIP's attention pooling of a convolutional map, from its own parameters.
+) -> Float[Tensor, "*runs images channels"]:
+    """CLIP's attention pooling of a convolutional map, from its own parameters, before its output projection.
 
     The mean over positions is the query; keys and values are the mean and every position, all with positional
     embeddings. ``pool.heads`` (a scalar tensor) is the number of attention heads.
@@ -60,8 +60,14 @@ def attention_pool(
 
     query, key, value = split("q", tokens[..., :1, :]), split("k", tokens), split("v", tokens)
     pooled = F.scaled_dot_product_attention(query, key, value)
-    pooled = pooled.transpose(-2, -3).flatten(-2).squeeze(-2)
-    return _linear(pooled, heads["pool.c.weight"], heads["pool.c.bias"])
+    return pooled.transpose(-2, -3).flatten(-2).squeeze(-2)
+
+
+def attention_pool(
+    heads: Heads, features: Float[Tensor, "*runs images channels height width"]
+) -> Float[Tensor, "*runs images dim"]:
+    """CLIP's whole attention pool, ``pool.*``: :func:`attend` and the output projection ``pool.c``."""
+    return _linear(attend(heads, features), heads["pool.c.weight"], heads["pool.c.bias"])
 
 
 def project_images(heads: Heads, features: Tensor) -> Float[Tensor, "*runs images dim"]:

@@ -1,0 +1,37 @@
+"""open_clip's ModifiedResNet in two halves: the convolutions, and the attention pool."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from open_clip.modified_resnet import ModifiedResNet
+from torch import Tensor
+
+from despur.backbones.heads import attend
+from despur.backbones.protocol import LayerOutput
+
+
+def trunk(visual: ModifiedResNet, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
+    """The output of the last stage (``layer4``), which is the layer that Grad-CAM explains."""
+    maps = visual.stem(pixels)
+    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        maps = stage(maps)
+    return LayerOutput(maps, residual=None, grid=(maps.shape[-2], maps.shape[-1]))
+
+
+def pool_parameters(visual: ModifiedResNet) -> dict[str, Tensor]:
+    """The attention pool's own parameters (no copies) under the names that ``heads`` gives them."""
+    pool = visual.attnpool
+    parameters = {
+        f"pool.{name}.{kind}": getattr(getattr(pool, f"{name}_proj"), kind)
+        for name in ("q", "k", "v", "c")
+        for kind in ("weight", "bias")
+    }
+    return {**parameters, "pool.positions": pool.positional_embedding, "pool.heads": torch.tensor(pool.num_heads)}
+
+
+def finish(
+    visual: ModifiedResNet, maps: Float[Tensor, "images channels height width"]
+) -> Float[Tensor, "images channels"]:
+    """The attention pool up to its output projection ``c_proj``."""
+    return attend(pool_parameters(visual), maps)
