@@ -1,0 +1,124 @@
+"""Running the frozen encoders: images and texts to the features that the heads are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from despur.backbones.prompts import fill
+from despur.backbones.protocol import Backbone
+from despur.data.images import UnreadableImage, read_image
+from despur.progress import Progress, silent
+
+PREFETCHED = 2
+"""Batches that are decoded ahead of the encoder."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One batch of photographs, ready for the encoder.
+
+    Attributes:
+        rows: index into the paths of each image that could be read.
+        pixels: those images.
+        unreadable: index and reason of each that could not.
+    """
+
+    rows: list[int]
+    pixels: Float[Tensor, "images 3 height width"]
+    unreadable: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The same batch after the encoder; ``features`` are on the CPU, float32."""
+
+    rows: list[int]
+    features: Tensor
+    unreadable: list[tuple[int, str]]
+
+
+def decode_images(paths: Sequence[Path], backbone: Backbone, *, batch_size: int, workers: int = 2) -> Iterator[Decoded]:
+    """Photographs as the encoder wants them, batch by batch in order, decoded ahead in threads.
+
+    Pillow decodes and resizes without holding the interpreter's lock, so that threads do what processes would, without
+    their start and without copying pixels between them.
+    """
+
+    def one(row: int) -> Tensor | str:
+        try:
+            return backbone.preprocess(read_image(paths[row]))
+        except UnreadableImage as problem:
+            return problem.reason
+
+    starts = range(0, len(paths), batch_size)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+
+        def submit(start: int) -> list[Future[Tensor | str]]:
+            return [pool.submit(one, row) for row in range(start, min(start + batch_size, len(paths)))]
+
+        ahead = [submit(start) for start in starts[:PREFETCHED]]
+        try:
+            for number, start in enumerate(starts):
+                results = [future.result() for future in ahead.pop(0)]
+                if number + PREFETCHED < len(starts):
+                    ahead.append(submit(starts[number + PREFETCHED]))
+                yield _gather(start, results, backbone)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _gather(start: int, results: list[Tensor | str], backbone: Backbone) -> Decoded:
+    read = {start + place: result for place, result in enumerate(results) if isinstance(result, Tensor)}
+    unreadable = [(start + place, result) for place, result in enumerate(results) if isinstance(result, str)]
+    empty = torch.empty(0, 3, backbone.framing.height, backbone.framing.width)
+    return Decoded(list(read), torch.stack(list(read.values())) if read else empty, unreadable)
+
+
+def encode_images(
+    paths: Sequence[Path],
+    backbone: Backbone,
+    *,
+    batch_size: int = 64,
+    workers: int = 2,
+    progress: Progress = silent,
+) -> Iterator[Encoded]:
+    """Features of photographs, batch by batch in the order of ``paths``.
+
+    An image that cannot be read is reported with its reason; it stops nothing.
+    """
+    batches = decode_images(paths, backbone, batch_size=batch_size, workers=workers)
+    for batch in progress(batches, total=len(paths), label="embedding", unit="images", each=batch_size):
+        features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
+        yield Encoded(batch.rows, features.float().cpu(), batch.unreadable)
+
+
+def encode_texts(
+    backbone: Backbone, texts: Sequence[str], *, batch_size: int = 256, progress: Progress = silent
+) -> Float[Tensor, "texts d_text"]:
+    """Features of texts before the projection, float32, on the CPU.
+
+    Raises:
+        ModelError: a text is longer than the model's context.
+    """
+    parts = [list(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
+    return torch.cat(
+        [
+            backbone.text_features(backbone.tokenize(part).to(backbone.device)).float().cpu()
+            for part in progress(parts, total=len(texts), label="encoding prompts", unit="prompts", each=batch_size)
+        ]
+    )
+
+
+def encode_prompts(
+    backbone: Backbone, templates: Sequence[str], phrases: Sequence[str], progress: Progress = silent
+) -> Float[Tensor, "templates phrases d_text"]:
+    """Features of every template filled with every phrase."""
+    features = encode_texts(backbone, fill(templates, phrases), progress=progress)
+    return features.unflatten(0, (len(templates), len(phrases)))
