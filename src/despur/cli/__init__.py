@@ -1,5 +1,30 @@
-"""The command line."""
+"""The command line: one module a command, arguments in, printing out. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from despur.cli import birdland, demo, embed, evaluate, explain, mitigate, predict, report, run
+
+app = typer.Typer(
+    name="despur",
+    help="Find, judge, repair and prove: shortcuts that CLIP-like models take.",
+    epilog="Start with: despur demo --quick",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("embed")(embed.embed)
+app.command("predict")(predict.predict)
+app.command("mitigate")(mitigate.mitigate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
+app.command("report")(report.report)
+app.add_typer(birdland.app, name="birdland")
 
 
 def main() -> None:
-    raise SystemExit(2)
+    """The ``despur`` command."""
+    app()

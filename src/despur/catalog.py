@@ -1,0 +1,139 @@
+"""Specs to things: what ``waterbirds:DIR`` or ``open_clip:RN50/openai`` on a command line stands for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from despur.data.examples import Dataset
+from despur.errors import DataError, ModelError, nearest
+from despur.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from despur.backbones.protocol import Backbone
+
+
+def generated_folder() -> Path:
+    """Where built-in worlds are written when no folder is given: the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "despur"
+
+
+def load_dataset(
+    spec: str,
+    *,
+    seed: int = 0,
+    allow_outside: bool = False,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Dataset:
+    """The examples that a spec names.
+
+    Args:
+        spec: ``waterbirds:DIR``, ``table:FILE``, ``folder:DIR`` or ``birdland``.
+        seed: of splits that are drawn, and of the built-in world.
+        allow_outside: let a table name images outside its own folder.
+        folder: where ``birdland`` is written, if it is not there yet; by default the user's cache.
+
+    Raises:
+        DataError: the kind is unknown, or the data are not what the spec promises.
+    """
+    kind, _, tail = spec.partition(":")
+    kinds: dict[str, Callable[[], Dataset]] = {
+        "waterbirds": lambda: _waterbirds(tail),
+        "table": lambda: _table(tail, allow_outside),
+        "folder": lambda: _folder(tail, seed),
+        "birdland": lambda: _birdland(tail, seed, folder or generated_folder(), progress),
+    }
+    if kind not in kinds:
+        raise DataError(f"there is no kind of dataset {kind!r}", where=spec, now=nearest(kind, list(kinds)))
+    if not tail and kind != "birdland":
+        raise DataError("the spec names no place", where=spec, now=f"write {kind}:PATH")
+    return kinds[kind]()
+
+
+def _waterbirds(tail: str) -> Dataset:
+    from despur.data.waterbirds import load_waterbirds
+
+    return load_waterbirds(Path(tail))
+
+
+def _table(tail: str, allow_outside: bool) -> Dataset:
+    from despur.data.table import load_table
+
+    return load_table(Path(tail), allow_outside=allow_outside)
+
+
+def _folder(tail: str, seed: int) -> Dataset:
+    from despur.data.folder import load_folder
+
+    return load_folder(Path(tail), seed=seed)
+
+
+def _birdland(tail: str, seed: int, folder: Path, progress: Progress) -> Dataset:
+    from despur.birdland.write import write_birds, write_objects
+    from despur.data.table import load_table
+    from despur.data.waterbirds import load_waterbirds
+
+    study = tail or "birds"
+    place = folder / f"birdland-{study}-{seed}"
+    if study == "birds":
+        write_birds(place, seed=seed, progress=progress)
+        return load_waterbirds(place)
+    if study == "objects":
+        write_objects(place, seed=seed, progress=progress)
+        return load_table(place / "examples.csv")
+    raise DataError(f"birdland has no study {study!r}", now=nearest(study, ["birds", "objects"]))
+
+
+def load_backbone(
+    spec: str,
+    *,
+    random_weights: bool = False,
+    trainable: str = "projection",
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Backbone:
+    """The model that a spec names, frozen, its heads taken off.
+
+    Args:
+        spec: ``open_clip:ARCH/TAG``, ``open_clip:ARCH/FILE``, ``birdland:resnet`` or ``birdland:vit``.
+        random_weights: let an architecture run without weights, drawn from ``seed``.
+        trainable: "projection", or "attention-pool" for a ResNet's whole pool.
+
+    Raises:
+        ModelError: the kind or name is unknown, or its weights cannot be had.
+    """
+    kind, _, tail = spec.partition(":")
+    if kind == "open_clip":
+        from despur.backbones.open_clip import load_open_clip
+
+        return load_open_clip(tail, random_weights=random_weights, trainable=trainable, device=device, seed=seed)
+    if kind == "birdland":
+        from despur.birdland.models import load_birdland
+
+        return load_birdland(tail or "resnet", trainable=trainable, device=device)
+    raise ModelError(f"there is no kind of model {kind!r}", where=spec, now=nearest(kind, ["open_clip", "birdland"]))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the best that is there.
+
+    Raises:
+        ModelError: the name means nothing, or that device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the device {name!r} cannot be used ({reason})", now="try --device cpu") from error
+    return device

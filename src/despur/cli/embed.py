@@ -1,0 +1,84 @@
+"""``despur embed``: images to features."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from despur.cli.console import bar, command, say, show
+from despur.cli.options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    RandomWeightsOption,
+    SeedOption,
+    WorkspaceOption,
+)
+
+
+@command
+def embed(
+    dataset: Annotated[str, typer.Argument(help="waterbirds:DIR, table:FILE, folder:DIR or birdland.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, birdland:vit.")],
+    workspace: WorkspaceOption,
+    random_weights: RandomWeightsOption = False,
+    trainable: Annotated[
+        str, typer.Option(help="What will be retrained: projection or attention-pool.")
+    ] = "projection",
+    batch_size: Annotated[int, typer.Option(help="Images that go through the encoder together.")] = 64,
+    dtype: Annotated[str, typer.Option(help="Precision of the features on disk: float16 or float32.")] = "float16",
+    max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
+    allow_outside: Annotated[bool, typer.Option(help="Let a table name images outside its own folder.")] = False,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run the frozen image encoder over a dataset and keep its features; goes on where it was stopped.
+
+    Example: despur embed waterbirds:DIR --model open_clip:RN50/openai -w WORK
+    """
+    from despur.catalog import choose_device, load_backbone, load_dataset
+    from despur.features.store import EmbedSettings
+    from despur.pipeline import ModelSettings, embed_stage
+    from despur.pipeline.embedded import Embedded
+    from despur.pipeline.settings import checked
+    from despur.workspace import Workspace
+
+    chosen = checked(EmbedSettings, {"batch_size": batch_size, "dtype": dtype}, where="embed")
+    model_settings = checked(
+        ModelSettings,
+        {"spec": model, "random_weights": random_weights, "trainable": trainable, "seed": seed},
+        where="model",
+    )
+    where = choose_device(device)
+    examples = load_dataset(dataset, seed=seed, allow_outside=allow_outside, folder=workspace, progress=bar)
+    backbone = load_backbone(model, random_weights=random_weights, trainable=trainable, device=where, seed=seed)
+    opened = Workspace.create(workspace, dataset=dataset, model=model)
+    with opened.lock(on_wait=lambda: say("waiting for another process to finish with this workspace")):
+        computed = embed_stage(
+            opened,
+            examples,
+            backbone,
+            model_settings,
+            settings=chosen,
+            max_unreadable=max_unreadable,
+            progress=bar,
+        )
+        embedded = Embedded(opened, where, backbone)
+    result = {
+        "workspace": str(opened.root),
+        "images": len(embedded.store),
+        "unreadable": len(embedded.store.unreadable),
+        "computed": computed,
+    }
+    show(
+        result,
+        as_json=as_json,
+        text=lambda: (
+            f"{result['images']} images embedded in {opened.root}"
+            + (f", {result['unreadable']} unreadable (quarantine.parquet)" if result["unreadable"] else "")
+            + ("" if computed else "; everything was up to date")
+        ),
+    )

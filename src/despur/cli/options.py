@@ -1,0 +1,20 @@
+"""Options that mean the same in every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", metavar="WORK", help="The study's folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the best there is.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Where every random draw starts.")]
+AttributeOption = Annotated[
+    str | None, typer.Option("--attribute", "-a", help="The spurious attribute; needed where the dataset has several.")
+]
+RandomWeightsOption = Annotated[
+    bool, typer.Option("--random-weights", help="Run an architecture without weights (accuracies then mean nothing).")
+]

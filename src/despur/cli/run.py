@@ -1,0 +1,62 @@
+"""``despur run``: every stage of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from despur.cli.console import bar, command, say, show
+from despur.cli.options import DebugOption, DeviceOption, JsonOption
+
+if TYPE_CHECKING:
+    from despur.pipeline.study import StudyOutcome
+
+
+@command
+def run(
+    study: Annotated[Path, typer.Argument(help="A YAML file: dataset, models, workspace, and any setting of a stage.")],
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run every stage of a study, from images to the report; what is up to date is skipped.
+
+    Example: despur run study.yaml
+    """
+    from despur.catalog import choose_device
+    from despur.pipeline import read_study, run_study
+
+    settings = read_study(study)
+    outcome = run_study(settings, device=choose_device(device), progress=bar, announce=say)
+    show(summary(outcome), as_json=as_json, text=lambda: tables(outcome))
+
+
+def summary(outcome: StudyOutcome) -> dict[str, Any]:
+    """A study's results as plain values: where the report is, and each method's means."""
+    rows = [
+        {
+            "model": section.spec,
+            "method": row.method,
+            "seeds": row.seeds,
+            "average": row.average.mean,
+            "worst_group": row.worst_group.mean,
+            "aiou_average": None if row.aiou_average is None else row.aiou_average.mean,
+            "aiou_worst_group": None if row.aiou_worst_group is None else row.aiou_worst_group.mean,
+        }
+        for section in outcome.sections
+        for row in section.rows
+    ]
+    return {"report": str(outcome.report), "workspaces": [str(folder) for folder in outcome.workspaces], "rows": rows}
+
+
+def tables(outcome: StudyOutcome) -> Any:
+    """A table a model, and where the report is."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from despur.report import summary_table
+
+    parts = [summary_table(section) for section in outcome.sections]
+    return Group(*parts, Text(f"report: {outcome.report}", overflow="fold"))

@@ -1,0 +1,30 @@
+"""Which run stands for "after": chosen on validation alone, as a user without a labelled test split would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+
+from despur.mitigate.methods.pretrained import PRETRAINED
+from despur.mitigate.runs import Run
+
+
+def validation_worst_group(run: Run) -> float:
+    """Worst-group accuracy of a run's kept epoch on the validation split."""
+    return float(run.history["worst_group"][run.best_epoch].as_py())
+
+
+def best_method(runs: Mapping[str, Run]) -> str | None:
+    """The trained method with the highest validation worst group, mean over sound seeds; None: nothing is trained."""
+    scores: dict[str, list[float]] = {}
+    for run in runs.values():
+        if run.method != PRETRAINED.name and run.diverged_step is None:
+            scores.setdefault(run.method, []).append(validation_worst_group(run))
+    return max(scores, key=lambda method: fmean(scores[method])) if scores else None
+
+
+def best_run(runs: Mapping[str, Run]) -> str | None:
+    """The first seed of the best method."""
+    method = best_method(runs)
+    sound = [name for name, run in runs.items() if run.method == method and run.diverged_step is None]
+    return min(sound, key=lambda name: runs[name].seed) if sound else None

@@ -1,0 +1,123 @@
+"""The stages embed and predict: images to features, and what the model says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from safetensors.torch import save_file
+
+from despur.backbones.protocol import Backbone
+from despur.data.examples import Dataset, to_arrow
+from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.features.predict import predict
+from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
+from despur.pipeline.embedded import EMBED, Embedded
+from despur.pipeline.runner import run_stage
+from despur.pipeline.settings import ModelSettings
+from despur.progress import Progress, silent
+from despur.workspace import Workspace, fingerprint, fingerprint_file, write_parquet, write_whole
+
+
+def embed_stage(
+    workspace: Workspace,
+    dataset: Dataset,
+    backbone: Backbone,
+    model: ModelSettings,
+    *,
+    settings: EmbedSettings | None = None,
+    max_unreadable: float = MAX_UNREADABLE,
+    progress: Progress = silent,
+) -> bool:
+    """Features of every image, the pre-trained heads, and the examples that could be read.
+
+    Writes ``features/``, ``examples.parquet`` and ``quarantine.parquet``; returns whether anything was computed.
+
+    Raises:
+        DataError: more than ``max_unreadable`` of the images cannot be read.
+    """
+    settings = settings or EmbedSettings()
+    contents = images_fingerprint(dataset.image_paths())
+    table = to_arrow(dataset)
+    inputs = fingerprint(contents, table_fingerprint(table), backbone.fingerprint())
+    folder = workspace.path("features")
+    outputs = [
+        folder / "index.json",
+        folder / "heads.safetensors",
+        workspace.path("examples.parquet"),
+        workspace.path("quarantine.parquet"),
+    ]
+
+    def work() -> None:
+        # Which thread decodes and how many images share a batch change no feature that is kept, and labels change none:
+        # shards that are there stay good.
+        state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.shard_rows)
+        store = embed_to_store(dataset, backbone, folder, state=state, settings=settings, progress=progress)
+        quarantine = quarantine_table(store.unreadable)
+        write_parquet(workspace.path("quarantine.parquet"), quarantine)
+        check_unreadable(quarantine, len(dataset), max_unreadable)
+        with write_whole(folder / "heads.safetensors") as temporary:
+            save_file(backbone.heads(), temporary)
+        write_parquet(workspace.path("examples.parquet"), to_arrow(_readable(dataset, store)))
+
+    return run_stage(
+        workspace,
+        EMBED,
+        settings={"model": model.model_dump(mode="json"), "embed": settings.model_dump(mode="json")},
+        inputs=inputs,
+        outputs=outputs,
+        work=work,
+        seed=model.seed,
+    )
+
+
+def _readable(dataset: Dataset, store: FeatureStore) -> Dataset:
+    kept = set(store.ids)
+    return dataset.rows(np.array([name in kept for name in dataset.ids]))
+
+
+def images_fingerprint(paths: Sequence[Path]) -> str:
+    """One fingerprint over the contents of files, in order; a file that cannot be opened counts as such."""
+
+    def one(path: Path) -> str:
+        try:
+            return fingerprint_file(path)
+        except OSError:
+            return "unreadable"
+
+    with ThreadPoolExecutor() as pool:
+        return fingerprint(list(pool.map(one, paths, chunksize=64)))
+
+
+def table_fingerprint(table: pa.Table) -> str:
+    """A fingerprint of a table's values and of what its metadata say."""
+    metadata = {str(key): str(value) for key, value in (table.schema.metadata or {}).items()}
+    return fingerprint(metadata, fingerprint_of_rows(table))
+
+
+def fingerprint_of_rows(table: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
+        writer.write_table(table.replace_schema_metadata(None).combine_chunks())
+    return fingerprint(sink.getvalue().to_pybytes())
+
+
+def predict_stage(embedded: Embedded) -> bool:
+    """Zero-shot predictions of every image: writes ``predictions.parquet``; returns whether anything was computed."""
+    workspace = embedded.workspace
+    file = workspace.path("predictions.parquet")
+
+    def work() -> None:
+        table = predict(
+            embedded.dataset.ids,
+            embedded.dataset.labels,
+            embedded.store.batches(4096),
+            embedded.heads,
+            embedded.class_prompts,
+        )
+        write_parquet(file, table)
+
+    return run_stage(workspace, "predict", settings={}, inputs=embedded.state, outputs=[file], work=work)

@@ -1,0 +1,138 @@
+"""The stage evaluate: ``metrics.json`` of every run on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from despur.data.examples import Dataset
+from despur.explain.measure import explanation_report
+from despur.features.predict import predict
+from despur.metrics import AccuracyReport, accuracy_report
+from despur.mitigate.runs import Run
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.runner import run_stage, stage_state
+from despur.pipeline.training import load_runs, run_names
+from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parquet, write_json
+
+EXPLANATIONS = "explanations.parquet"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, as evaluation reads them.
+
+    Attributes:
+        dataset: those rows.
+        rows: their indices into the whole.
+        groups: their groups.
+        training_groups: groups of the training images, for the adjusted average.
+    """
+
+    dataset: Dataset
+    rows: Int[np.ndarray, "images"]
+    groups: Int[np.ndarray, "images"]
+    training_groups: Int[np.ndarray, "training_images"]
+
+
+def split_of(embedded: Embedded, name: str, attribute: str) -> Split:
+    """One split with its groups.
+
+    Raises:
+        DataError: it has no images.
+    """
+    dataset = embedded.dataset
+    chosen = dataset.split(name)
+    splits = np.asarray(dataset.table["split"].to_pylist(), dtype=object)
+    return Split(
+        chosen, np.flatnonzero(splits == name), chosen.groups(attribute), dataset.split("train").groups(attribute)
+    )
+
+
+def accuracy_of(embedded: Embedded, run: Run, split: Split) -> tuple[AccuracyReport, Bool[np.ndarray, "images"]]:
+    """Accuracies of one run on a split, and which images it has right."""
+    heads = {name: head.to(embedded.device) for name, head in run.heads.items()}
+    size = 4096
+    batches = (
+        (range(start, min(start + size, len(split.rows))), embedded.store.rows(split.rows[start : start + size]))
+        for start in range(0, len(split.rows), size)
+    )
+    table = predict(split.dataset.ids, split.dataset.labels, batches, heads, embedded.class_prompts)
+    correct = table["correct"].to_numpy()
+    report = accuracy_report(
+        correct,
+        split.groups,
+        classes=split.dataset.classes,
+        attribute=run.attribute,
+        training_groups=split.training_groups,
+    )
+    return report, correct
+
+
+def runs_state(workspace: Workspace) -> str:
+    """Fingerprint of every finished run's heads and settings."""
+    files = [
+        workspace.path("runs", name, file)
+        for name in run_names(workspace)
+        for file in ("config.json", "heads.safetensors")
+    ]
+    return fingerprint([[str(file.relative_to(workspace.root)), fingerprint_file(file)] for file in files])
+
+
+def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
+    """Write ``metrics.json`` of every run; returns whether anything was computed.
+
+    AIoU is filled in where the stage explain has measured these same runs, else it is null.
+    """
+    workspace = embedded.workspace
+    names = run_names(workspace)
+
+    def work() -> None:
+        splits: dict[str, Split] = {}
+        for name, run in load_runs(workspace).items():
+            if run.attribute not in splits:
+                splits[run.attribute] = split_of(embedded, split, run.attribute)
+            report, _ = accuracy_of(embedded, run, splits[run.attribute])
+            aiou = _aiou(workspace, name, splits[run.attribute], report)
+            write_json(workspace.path("runs", name, "metrics.json"), metrics(run, split, report, aiou))
+
+    return run_stage(
+        workspace,
+        "evaluate",
+        settings={"split": split},
+        inputs=fingerprint(embedded.state, runs_state(workspace), stage_state(workspace, "explain")),
+        outputs=[workspace.path("runs", name, "metrics.json") for name in names],
+        work=work,
+    )
+
+
+def metrics(run: Run, split: str, report: AccuracyReport, aiou: dict[str, float | None] | None) -> dict[str, Any]:
+    """What ``metrics.json`` holds; rates are fractions."""
+    return {
+        "method": run.method,
+        "split": split,
+        "accuracy": report.to_json(),
+        "aiou": aiou,
+        "best_epoch": run.best_epoch,
+        "seconds": {"train": run.seconds},
+        "seed": run.seed,
+        "diverged_step": run.diverged_step,
+    }
+
+
+def _aiou(workspace: Workspace, name: str, split: Split, report: AccuracyReport) -> dict[str, float | None] | None:
+    """AIoU of a run on the images of the split that were explained; None where it was not, or under other heads."""
+    record = workspace.record("explain")
+    file = workspace.path(EXPLANATIONS)
+    if record is None or not file.exists() or record.settings["runs"] != runs_state(workspace):
+        return None
+    table = read_parquet(file)
+    if name not in table.column_names:
+        return None
+    measured = dict(zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True))
+    values = np.array([measured.get(image) for image in split.dataset.ids], dtype=float)
+    found = explanation_report(values, split.groups, report.worst_group_index)
+    return None if found is None else found.to_json()

@@ -1,0 +1,211 @@
+"""The stage report: what the workspaces hold, as one page and as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from despur.errors import WorkspaceError
+from despur.mitigate.methods import find_method
+from despur.mitigate.methods.pretrained import PRETRAINED
+from despur.mitigate.runs import Run
+from despur.pipeline.chosen import best_run
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.explaining import STRIPS
+from despur.pipeline.training import load_runs
+from despur.report import (
+    BackboneSection,
+    Curve,
+    GroupRow,
+    MethodRow,
+    Panel,
+    Rate,
+    Report,
+    Spread,
+    Strip,
+    write_report,
+)
+from despur.workspace import read_json, read_parquet, versions
+
+NOTES = {
+    "group-dro": "given the group labels",
+    "clip+lc+vc+vs": "given the group labels",
+    "clip+lc+vc+ls": "given the attribute's phrase",
+}
+
+
+def report_stage(workspaces: Sequence[Embedded], file: Path, title: str = "despur report") -> list[BackboneSection]:
+    """Write one page over one workspace or several of the same dataset; returns its sections.
+
+    Raises:
+        WorkspaceError: a workspace holds no evaluated run.
+    """
+    sections = [section_of(embedded) for embedded in workspaces]
+    first = workspaces[0]
+    records = {
+        f"{embedded.model.spec}: {stage}" if len(workspaces) > 1 else stage: record
+        for embedded in workspaces
+        for stage, record in embedded.workspace.about()["stages"].items()
+    }
+    write_report(
+        file,
+        Report(
+            title=title,
+            dataset=first.dataset.spec,
+            sections=sections,
+            created=datetime.now().astimezone(),
+            stage_seconds={stage: record.seconds for stage, record in records.items()},
+            settings={stage: record.settings for stage, record in records.items()},
+            versions=versions(),
+            notes=[note for embedded in workspaces for note in _notes(embedded)],
+        ),
+    )
+    return sections
+
+
+def _notes(embedded: Embedded) -> list[str]:
+    quarantined = read_parquet(embedded.workspace.path("quarantine.parquet")).num_rows
+    if not quarantined:
+        return []
+    noun = "image" if quarantined == 1 else "images"
+    return [
+        f"{embedded.model.spec}: {quarantined} {noun} could not be read; quarantine.parquet names each with its reason."
+    ]
+
+
+def section_of(embedded: Embedded) -> BackboneSection:
+    """One backbone's part of the report.
+
+    Raises:
+        WorkspaceError: no run is evaluated.
+    """
+    workspace = embedded.workspace
+    runs = load_runs(workspace)
+    found = {name: workspace.path("runs", name, "metrics.json") for name in runs}
+    metrics = {name: read_json(file) for name, file in found.items() if file.exists()}
+    if PRETRAINED.name not in metrics:
+        raise WorkspaceError(
+            "no run is evaluated yet",
+            where=workspace.root,
+            now=f"run: despur mitigate -w {workspace.root}, then evaluate",
+        )
+    after = best_run({name: runs[name] for name in metrics})
+    return BackboneSection(
+        spec=embedded.model.spec,
+        random_weights=embedded.model.random_weights,
+        split=metrics[PRETRAINED.name]["split"],
+        rows=_rows(runs, metrics),
+        groups=_groups(embedded, runs[PRETRAINED.name].attribute, metrics[PRETRAINED.name], metrics.get(after or "")),
+        after_title=None if after is None else find_method(runs[after].method).title,
+        shown_seed=None if after is None else runs[after].seed,
+        curves=_curves({name: runs[name] for name in metrics}),
+        strips=_strips(embedded),
+    )
+
+
+def _by_method(runs: Mapping[str, Run], names: Sequence[str]) -> dict[str, list[str]]:
+    methods: dict[str, list[str]] = {}
+    for name in names:
+        methods.setdefault(runs[name].method, []).append(name)
+    return methods
+
+
+def _rows(runs: Mapping[str, Run], metrics: Mapping[str, Any]) -> list[MethodRow]:
+    """A row a method, the pre-trained model first and then in the order they were trained in."""
+    return [
+        _row(method, [metrics[name] for name in names], sum(runs[name].diverged_step is not None for name in names))
+        for method, names in _by_method(runs, list(metrics)).items()
+    ]
+
+
+def _row(method: str, metrics: Sequence[Any], diverged: int) -> MethodRow:
+    sound = [entry for entry in metrics if entry["diverged_step"] is None]
+
+    def spread(part: str, key: str) -> Spread | None:
+        values = [entry[part][key] for entry in sound if entry[part] is not None and entry[part][key] is not None]
+        return Spread.over(values) if values else None
+
+    missing = Spread(float("nan"))
+    return MethodRow(
+        method=method,
+        title=find_method(method).title,
+        seeds=len(metrics),
+        average=spread("accuracy", "average") or missing,
+        worst_group=spread("accuracy", "worst_group") or missing,
+        adjusted_average=spread("accuracy", "adjusted_average"),
+        aiou_average=spread("aiou", "average"),
+        aiou_worst_group=spread("aiou", "worst_group"),
+        diverged=diverged,
+        note=NOTES.get(method, ""),
+    )
+
+
+def _groups(embedded: Embedded, attribute: str, before: Any, after: Any | None) -> list[GroupRow]:
+    phrases = embedded.dataset.group_phrases(embedded.dataset.attribute(attribute))
+
+    def rate(entry: Mapping[str, Any]) -> Rate:
+        return Rate(entry["accuracy"], entry["ci_low"], entry["ci_high"])
+
+    later = [Rate()] * len(phrases) if after is None else [rate(entry) for entry in after["accuracy"]["groups"]]
+    return [
+        GroupRow(
+            class_name=entry["class"],
+            attribute=entry["attribute"],
+            present=entry["present"],
+            phrase=phrase,
+            n=entry["n"],
+            before=rate(entry),
+            after=now,
+        )
+        for phrase, entry, now in zip(phrases, before["accuracy"]["groups"], later, strict=True)
+    ]
+
+
+def _curves(runs: Mapping[str, Run]) -> dict[str, Curve]:
+    """Training of each method's first seed."""
+    curves: dict[str, Curve] = {}
+    for run in sorted(runs.values(), key=lambda run: run.seed):
+        history = run.history
+        if run.method in curves or history.num_rows < 2:
+            continue
+        terms = {
+            name.removeprefix("loss/"): [
+                float("nan") if value is None else value for value in history[name].to_pylist()
+            ]
+            for name in history.column_names
+            if name.startswith("loss/")
+        }
+        curves[run.method] = Curve(
+            epochs=history["epoch"].to_pylist(),
+            worst_group=history["worst_group"].to_pylist(),
+            terms=terms,
+            best_epoch=run.best_epoch,
+        )
+    return curves
+
+
+def _strips(embedded: Embedded) -> list[Strip]:
+    file = embedded.workspace.path(STRIPS, "strips.json")
+    if not file.exists():
+        return []
+    content = read_json(file)
+    return [
+        Strip(
+            title=entry["id"],
+            group=content["group"],
+            panels=[
+                Panel(
+                    image=Image.open(file.with_name(panel["file"])),
+                    caption=panel["caption"],
+                    said=panel.get("said"),
+                    correct=panel.get("correct"),
+                )
+                for panel in entry["panels"]
+            ],
+        )
+        for entry in content["strips"]
+    ]

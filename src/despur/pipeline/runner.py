@@ -1,0 +1,57 @@
+"""Runs one stage over a workspace, or skips it where what it would read has not changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from despur.workspace import StageRecord, Workspace, fingerprint, versions
+
+
+def run_stage(
+    workspace: Workspace,
+    stage: str,
+    *,
+    settings: dict[str, Any],
+    inputs: str,
+    outputs: list[Path],
+    work: Callable[[], None],
+    seed: int | None = None,
+) -> bool:
+    """Do the work unless the workspace already holds its outcome.
+
+    Args:
+        stage: its name in ``workspace.json``; several runs of one stage have a name each ("mitigate/clip-seed0").
+        settings: what the user chose, as plain values.
+        inputs: fingerprint of everything the stage reads.
+        outputs: files that must be there for the stage to count as done.
+        work: writes the outputs, each as a whole file.
+
+    Returns:
+        Whether the work was done now.
+    """
+    state = fingerprint(settings, inputs)
+    record = workspace.record(stage)
+    if record is not None and record.inputs == state and all(path.exists() for path in outputs):
+        return False
+    started = time.perf_counter()
+    work()
+    workspace.save_record(
+        stage,
+        StageRecord(
+            settings=settings,
+            inputs=state,
+            versions=versions(),
+            seed=seed,
+            seconds=time.perf_counter() - started,
+        ),
+    )
+    return True
+
+
+def stage_state(workspace: Workspace, stage: str) -> str:
+    """Fingerprint of a finished stage, for the stages that read its outcome; empty where it has not run."""
+    record = workspace.record(stage)
+    return "" if record is None else record.inputs

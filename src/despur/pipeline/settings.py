@@ -1,0 +1,157 @@
+"""What can be chosen about a whole study: one frozen model a stage, the same in Python, YAML and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from despur.data.quarantine import MAX_UNREADABLE
+from despur.errors import SettingsError
+from despur.features.store import EmbedSettings
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+DEFAULT_METHODS = ("clip", "erm", "erm-prior", "group-dro", "clip+lc+vc+ls", "clip+lc+vc+vs")
+"""The rows of the paper's Table 4 below the pre-trained model, and ERM with the class prior."""
+
+
+class ModelSettings(BaseModel):
+    """Which model is studied.
+
+    Attributes:
+        spec: ``open_clip:RN50/openai``, ``birdland:vit``.
+        random_weights: let an architecture run without weights.
+        trainable: the part that is retrained; the pool can be chosen for a ResNet only.
+        seed: of random weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: str
+    random_weights: bool = False
+    trainable: Literal["projection", "attention-pool"] = "projection"
+    seed: int = 0
+
+
+class MitigateSettings(BaseModel):
+    """Which methods are trained, and how.
+
+    Attributes:
+        methods: names of methods, or losses joined by plus signs.
+        attribute: the spurious attribute; None: the only one there is.
+        seeds: runs a method, numbered from ``seed``.
+        seed: of the first run.
+        train: settings for every method, over the method's own ("epochs", "learning_rate", ...).
+        by_method: settings for one method, over ``train``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    attribute: str | None = None
+    seeds: Annotated[int, Field(ge=1)] = 1
+    seed: int = 0
+    train: dict[str, Any] = {}
+    by_method: dict[str, dict[str, Any]] = {}
+
+
+class ExplainSettings(BaseModel):
+    """How explanations are measured and shown.
+
+    Attributes:
+        images: test images to measure, drawn by ``seed``; None: all.
+        strips: images of the worst group that the report shows.
+        batch_size: images at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: Annotated[int, Field(ge=1)] | None = None
+    strips: Annotated[int, Field(ge=0)] = 6
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    seed: int = 0
+
+
+class StudySettings(BaseModel):
+    """Everything from images to a report: what a study file holds.
+
+    Attributes:
+        dataset: ``waterbirds:DIR``, ``table:FILE``, ``folder:DIR``, ``birdland``.
+        models: one spec or several; with several, each has a workspace of its own inside ``workspace``.
+        workspace: the folder.
+        random_weights, trainable, seed: as in :class:`ModelSettings`; ``seed`` also draws splits.
+        max_unreadable: share of the images that may be unreadable.
+        allow_outside: let a table name images outside its own folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    workspace: Path
+    random_weights: bool = False
+    trainable: Literal["projection", "attention-pool"] = "projection"
+    seed: int = 0
+    max_unreadable: Annotated[float, Field(ge=0, le=1)] = MAX_UNREADABLE
+    allow_outside: bool = False
+    embed: EmbedSettings = EmbedSettings()
+    mitigate: MitigateSettings = MitigateSettings()
+    explain: ExplainSettings = ExplainSettings()
+
+    def model(self, spec: str) -> ModelSettings:
+        """The settings of one of its models."""
+        return ModelSettings(spec=spec, random_weights=self.random_weights, trainable=self.trainable, seed=self.seed)
+
+
+def read_study(file: Path) -> StudySettings:
+    """A study from a YAML file; its ``workspace`` and the path in ``dataset`` are relative to the file's folder.
+
+    Raises:
+        SettingsError: the file is missing, is not plain YAML, or holds a setting that means nothing.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"it cannot be read ({error.strerror})", where=file, now="name a study file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"it is not plain YAML ({reason})", where=file, now="mend or rewrite it") from error
+    if not isinstance(content, dict):
+        raise SettingsError("it holds no settings", where=file, now="give dataset, models and workspace")
+    study = checked(StudySettings, content, where=str(file))
+    kind, _, tail = study.dataset.partition(":")
+    home = file.resolve().parent
+    dataset = f"{kind}:{home / tail}" if tail and kind not in ("birdland", "hf") else study.dataset
+    return study.model_copy(update={"dataset": dataset, "workspace": home / study.workspace})
+
+
+def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> Settings:
+    """Settings from plain values; the first thing that is wrong becomes one sentence.
+
+    Raises:
+        SettingsError: naming the setting, what is wrong with it and what was given.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"there is no setting {name!r}", where=where, now=_known(kind, first["loc"])) from error
+        if first["type"] == "missing":
+            raise SettingsError(f"the setting {name!r} is missing", where=where, now="give it") from error
+        message = str(first["msg"])
+        raise SettingsError(
+            f"{name}: {message[0].lower()}{message[1:]}, and {first['input']!r} was given", where=where, now="change it"
+        ) from error
+
+
+def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    from despur.errors import nearest
+
+    names = list(kind.model_fields)
+    return nearest(str(location[-1]), names) if len(location) == 1 else "see the settings of that section"
