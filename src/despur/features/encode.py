@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,18 +38,33 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The same batch after the encoder; ``features`` are on the CPU, float32."""
+    """The same batch after the encoder; ``features`` are on the CPU, float32, of shape [0] where there are no rows."""
 
     rows: list[int]
     features: Tensor
     unreadable: list[tuple[int, str]]
 
 
-def decode_images(paths: Sequence[Path], backbone: Backbone, *, batch_size: int, workers: int = 2) -> Iterator[Decoded]:
+def cut(count: int, batch_size: int, block: int | None = None) -> list[range]:
+    """Rows 0 to ``count`` in batches, none of which crosses a multiple of ``block`` rows."""
+    block = block or max(count, 1)
+    return [
+        range(start, min(start + batch_size, first + block, count))
+        for first in range(0, count, block)
+        for start in range(first, min(first + block, count), batch_size)
+    ]
+
+
+def decode_images(
+    paths: Sequence[Path], backbone: Backbone, *, batch_size: int, workers: int = 2, block: int | None = None
+) -> Iterator[Decoded]:
     """Photographs as the encoder wants them, batch by batch in order, decoded ahead in threads.
 
     Pillow decodes and resizes without holding the interpreter's lock, so that threads do what processes would, without
     their start and without copying pixels between them.
+
+    Args:
+        block: no batch crosses a multiple of this many paths.
     """
 
     def one(row: int) -> Tensor | str:
@@ -57,19 +73,19 @@ def decode_images(paths: Sequence[Path], backbone: Backbone, *, batch_size: int,
         except UnreadableImage as problem:
             return problem.reason
 
-    starts = range(0, len(paths), batch_size)
     with ThreadPoolExecutor(max_workers=workers) as pool:
 
-        def submit(start: int) -> list[Future[Tensor | str]]:
-            return [pool.submit(one, row) for row in range(start, min(start + batch_size, len(paths)))]
+        def submit(batch: range) -> list[Future[Tensor | str]]:
+            return [pool.submit(one, row) for row in batch]
 
-        ahead = [submit(start) for start in starts[:PREFETCHED]]
+        batches = cut(len(paths), batch_size, block)
+        ahead = deque(submit(batch) for batch in batches[:PREFETCHED])
         try:
-            for number, start in enumerate(starts):
-                results = [future.result() for future in ahead.pop(0)]
-                if number + PREFETCHED < len(starts):
-                    ahead.append(submit(starts[number + PREFETCHED]))
-                yield _gather(start, results, backbone)
+            for number, batch in enumerate(batches):
+                results = [future.result() for future in ahead.popleft()]
+                if number + PREFETCHED < len(batches):
+                    ahead.append(submit(batches[number + PREFETCHED]))
+                yield _gather(batch.start, results, backbone)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -87,15 +103,22 @@ def encode_images(
     *,
     batch_size: int = 64,
     workers: int = 2,
+    block: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[Encoded]:
     """Features of photographs, batch by batch in the order of ``paths``.
 
     An image that cannot be read is reported with its reason; it stops nothing.
+
+    Args:
+        block: no batch crosses a multiple of this many paths.
     """
-    batches = decode_images(paths, backbone, batch_size=batch_size, workers=workers)
+    batches = decode_images(paths, backbone, batch_size=batch_size, workers=workers, block=block)
     for batch in progress(batches, total=len(paths), label="embedding", unit="images", each=batch_size):
-        features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
+        # Not every encoder takes an empty batch; torch.cat passes over an empty vector.
+        features = torch.empty(0)
+        if batch.rows:
+            features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
         yield Encoded(batch.rows, features.float().cpu(), batch.unreadable)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
 from despur.errors import ModelError, WorkspaceError
-from despur.features.encode import encode_images
+from despur.features.encode import cut, encode_images
 from despur.progress import Progress, silent
 from despur.workspace import fingerprint_file, read_json, write_json, write_whole
 
@@ -69,7 +69,7 @@ class FeatureStore:
             raise WorkspaceError(
                 "it does not describe a feature store", where=folder / INDEX, now="embed again"
             ) from error
-        self._arrays = [np.load(shard.file, mmap_mode="r") for shard in self.shards]
+        self._arrays = [_open_array(shard) for shard in self.shards]
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in self.shards)]).tolist()
 
     def __len__(self) -> int:
@@ -86,8 +86,9 @@ class FeatureStore:
 
     def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
         """Features of the chosen rows, in the order given and in the precision of the store: [rows, ...]."""
-        shape, dtype = self._arrays[0].shape[1:], self._arrays[0].dtype
-        found = np.empty((len(indices), *shape), dtype=dtype)
+        # A shard none of whose images could be read does not know the features' shape.
+        sample = next((array for array in self._arrays if len(array)), self._arrays[0])
+        found = np.empty((len(indices), *sample.shape[1:]), dtype=sample.dtype)
         owner = np.searchsorted(self._starts, indices, side="right") - 1
         for number in np.unique(owner):
             mine = owner == number
@@ -107,6 +108,19 @@ class FeatureStore:
     def damaged(self) -> list[Path]:
         """Shards whose bytes are not those that were written."""
         return [shard.file for shard in self.shards if fingerprint_file(shard.file) != shard.checksum]
+
+
+def _open_array(shard: Shard) -> np.ndarray:
+    """A shard's features as a memory map (an array of no rows cannot be mapped, and need not be)."""
+    try:
+        array = np.load(shard.file, mmap_mode="r" if shard.ids else None)
+    except (OSError, ValueError, EOFError) as error:
+        raise WorkspaceError("the shard is missing or damaged", where=shard.file, now="embed again") from error
+    if len(array) != len(shard.ids):
+        raise WorkspaceError(
+            "the shard does not hold the rows that the index lists", where=shard.file, now="embed again"
+        )
+    return array
 
 
 def _shard_of(folder: Path, entry: dict[str, Any]) -> Shard:
@@ -185,35 +199,35 @@ def _is_current(folder: Path, number: int, state: str) -> bool:
 def _in_shards(
     paths: Sequence[Path], sizes: Sequence[int], backbone: Backbone, settings: EmbedSettings, progress: Progress
 ) -> Iterator[tuple[list[int], Tensor, list[tuple[int, str]]]]:
-    """Features of consecutive paths cut into shards: (rows within the shard, features, unreadable rows)."""
-    rows: list[int] = []
-    parts: list[Tensor] = []
-    unreadable: list[tuple[int, str]] = []
+    """Features of consecutive paths cut into shards: (rows within the shard, features, unreadable rows).
+
+    Batches do not cross shards: which images share a batch moves a feature's last bit, and a store ends with the same
+    bytes wherever its computation was interrupted.
+    """
     encoded = encode_images(
-        paths, backbone, batch_size=settings.batch_size, workers=settings.workers, progress=progress
+        paths,
+        backbone,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        block=settings.shard_rows,
+        progress=progress,
     )
-    first, shard = 0, 0
-    for batch in encoded:
-        rows += batch.rows
-        parts.append(batch.features)
-        unreadable += batch.unreadable
-        while shard < len(sizes) and len(rows) + len(unreadable) >= sizes[shard]:
-            end = first + sizes[shard]
-            inside = sum(row < end for row in rows)
-            values = torch.cat(parts)
-            yield (
-                [row - first for row in rows[:inside]],
-                values[:inside],
-                [(row - first, reason) for row, reason in unreadable if row < end],
-            )
-            rows, parts = rows[inside:], [values[inside:]]
-            unreadable = [(row, reason) for row, reason in unreadable if row >= end]
-            first, shard = end, shard + 1
+    first = 0
+    for size in sizes:
+        batches = [next(encoded) for _ in cut(size, settings.batch_size)]
+        yield (
+            [row - first for batch in batches for row in batch.rows],
+            torch.cat([batch.features for batch in batches]),
+            [(row - first, reason) for batch in batches for row, reason in batch.unreadable],
+        )
+        first += size
+    next(encoded, None)  # lets the progress display see the end of what it wraps
 
 
 def _write_array(file: Path, values: Tensor, dtype: str, spec: str) -> str:
     """Write one shard whole; returns its checksum."""
-    array = values.numpy().astype(dtype)
+    with np.errstate(over="ignore"):  # told below, in a sentence
+        array = values.numpy().astype(dtype)
     if not np.isfinite(array).all():
         raise ModelError(
             f"a feature is too large for {dtype} or not a number", where=spec, now="embed with --dtype float32"
@@ -226,7 +240,9 @@ def _write_array(file: Path, values: Tensor, dtype: str, spec: str) -> str:
 
 
 def _remove_others(folder: Path, count: int) -> None:
-    """Delete shards past the last one, left by a larger dataset."""
+    """Delete shards past the last one, left by a larger dataset, and files that a killed run left half written."""
+    for file in folder.glob(".shard-*.partial.*"):
+        file.unlink()
     for file in folder.glob("shard-*"):
         if int(file.stem.removeprefix("shard-")) >= count:
             file.unlink()
