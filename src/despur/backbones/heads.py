@@ -40,12 +40,19 @@ def _linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def attend(
-    heads: Heads, features: Float[Tensor, "*runs images channels height width"]
+    heads: Heads,
+    features: Float[Tensor, "*runs images channels height width"],
+    shift: Float[Tensor, "images channels"] | None = None,
 ) -> Float[Tensor, "*runs images channels"]:
     """CLIP's attention pooling of a convolutional map, from its own parameters, before its output projection.
 
     The mean over positions is the query; keys and values are the mean and every position, all with positional
     embeddings. ``pool.heads`` (a scalar tensor) is the number of attention heads.
+
+    Args:
+        shift: added to every position of ``features``. It moves all keys by one vector, which the softmax does not
+            see, and all values by one vector, which weights that sum to 1 let through: of the attention only the
+            query feels it. Its gradient therefore costs a few vectors, not a map.
     """
     channels = features.shape[-3]
     count = int(heads["pool.heads"].flatten()[0])
@@ -58,16 +65,20 @@ def attend(
         projected = inputs @ weight.mT.unsqueeze(-3) + bias.unsqueeze(-2).unsqueeze(-2)
         return projected.unflatten(-1, (count, channels // count)).transpose(-2, -3)
 
-    query, key, value = split("q", tokens[..., :1, :]), split("k", tokens), split("v", tokens)
-    pooled = F.scaled_dot_product_attention(query, key, value)
-    return pooled.transpose(-2, -3).flatten(-2).squeeze(-2)
+    mean = tokens[..., :1, :]
+    query = split("q", mean if shift is None else mean + shift.unsqueeze(-2))
+    pooled = F.scaled_dot_product_attention(query, split("k", tokens), split("v", tokens))
+    pooled = pooled.transpose(-2, -3).flatten(-2).squeeze(-2)
+    return pooled if shift is None else pooled + shift @ heads["pool.v.weight"].mT
 
 
 def attention_pool(
-    heads: Heads, features: Float[Tensor, "*runs images channels height width"]
+    heads: Heads,
+    features: Float[Tensor, "*runs images channels height width"],
+    shift: Float[Tensor, "images channels"] | None = None,
 ) -> Float[Tensor, "*runs images dim"]:
     """CLIP's whole attention pool, ``pool.*``: :func:`attend` and the output projection ``pool.c``."""
-    return _linear(attend(heads, features), heads["pool.c.weight"], heads["pool.c.bias"])
+    return _linear(attend(heads, features, shift), heads["pool.c.weight"], heads["pool.c.bias"])
 
 
 def project_images(heads: Heads, features: Tensor) -> Float[Tensor, "*runs images dim"]:

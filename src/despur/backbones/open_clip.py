@@ -184,14 +184,18 @@ class OpenClipBackbone:
             return resnet.trunk(self._visual, pixels)
         return transformer.trunk(self._visual, pixels)
 
-    def finish(self, output: LayerOutput) -> Tensor:
+    def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:
         """The rest of the encoder, differentiable; a ResNet whose attention pool is trained has no rest."""
         if isinstance(self._visual, ModifiedResNet):
             if self.trainable == "attention-pool":
-                return output.activations
-            return resnet.finish(self._visual, output.activations)
+                return output.activations if shift is None else output.shifted(shift).activations
+            return resnet.finish(self._visual, output.activations, shift)
         assert output.residual is not None, "a vision transformer's trunk keeps its residual stream"
-        return transformer.finish(self._visual, output.activations, output.residual)
+        if shift is None:
+            return transformer.finish(self._visual, output.activations, output.residual)
+        if transformer.reads_class_token_only(self._visual):
+            return transformer.finish_class_token(self._visual, output.activations, output.residual, shift)
+        return transformer.finish(self._visual, output.shifted(shift).activations, output.residual)
 
 
 def check_towers(model: nn.Module, spec: str) -> ModifiedResNet | VisionTransformer:

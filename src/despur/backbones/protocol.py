@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -35,6 +35,13 @@ class LayerOutput:
         if self.residual is None:
             return values
         return values[..., self.prefix_tokens :, :].mT.unflatten(-1, self.grid)
+
+    def shifted(self, shift: Float[Tensor, "images channels"]) -> LayerOutput:
+        """This output with one vector an image added at every position of the grid, prefix tokens left alone."""
+        if self.residual is None:
+            return replace(self, activations=self.activations + shift[..., None, None])
+        prefix, grid = self.activations.tensor_split([self.prefix_tokens], dim=1)
+        return replace(self, activations=torch.cat([prefix, grid + shift.unsqueeze(1)], dim=1))
 
 
 @runtime_checkable
@@ -80,6 +87,12 @@ class Backbone(Protocol):
         """The encoder up to the explained layer, without gradients."""
         ...
 
-    def finish(self, output: LayerOutput) -> Tensor:
-        """The rest of the encoder, differentiable: ``finish(trunk(x))`` equals ``image_features(x)``."""
+    def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:
+        """The rest of the encoder, differentiable: ``finish(trunk(x))`` equals ``image_features(x)``.
+
+        Args:
+            shift: ``finish(output, shift)`` equals ``finish(output.shifted(shift))``. Given apart, because only the
+                gradient of a shift is wanted for Grad-CAM, which can cost far less than the whole layer's: what is
+                linear in the layer may be applied to the shift alone, once an image and not once a position.
+        """
         ...

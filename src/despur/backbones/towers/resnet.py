@@ -31,7 +31,9 @@ def pool_parameters(visual: ModifiedResNet) -> dict[str, Tensor]:
 
 
 def finish(
-    visual: ModifiedResNet, maps: Float[Tensor, "images channels height width"]
+    visual: ModifiedResNet,
+    maps: Float[Tensor, "images channels height width"],
+    shift: Float[Tensor, "images channels"] | None = None,
 ) -> Float[Tensor, "images channels"]:
     """The attention pool up to its output projection ``c_proj``."""
-    return attend(pool_parameters(visual), maps)
+    return attend(pool_parameters(visual), maps, shift)

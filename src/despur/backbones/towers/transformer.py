@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
@@ -36,4 +38,43 @@ def finish(
     stream = stream + last.ls_1(attended)
     stream = stream + last.ls_2(last.mlp(last.ln_2(stream)))
     pooled, _ = visual._pool(stream)
+    return pooled
+
+
+def reads_class_token_only(visual: VisionTransformer) -> bool:
+    """Whether the pooling takes the class token alone, so that the last block need not finish the others."""
+    last = visual.transformer.resblocks[-1]
+    return type(last) is ResidualAttentionBlock and visual.attn_pool is None and visual.pool_type == "tok"
+
+
+def finish_class_token(
+    visual: VisionTransformer,
+    normed: Float[Tensor, "images tokens channels"],
+    stream: Float[Tensor, "images tokens channels"],
+    shift: Float[Tensor, "images channels"],
+) -> Float[Tensor, "images d_image"]:
+    """:func:`finish` for a pooling that reads the class token, with a shift added to every other token.
+
+    The shift moves the keys and the values of the grid by one vector each. So a grid token's score moves by the query's
+    product with the keys' shift, and the result by the values' shift times the attention that the grid gets: the
+    shift's gradient costs a few vectors an image and not a matrix of tokens.
+    """
+    last: Any = visual.transformer.resblocks[-1]
+    attention = last.attn
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+
+    def split(part: int, inputs: Tensor, *, bias: bool = True) -> Tensor:
+        projected = F.linear(inputs, weights[part], biases[part] if bias else None)
+        return projected.unflatten(-1, (attention.num_heads, -1)).transpose(-2, -3)
+
+    moved = shift.unsqueeze(1)
+    query = split(0, normed[:, :1]) / attention.head_dim**0.5
+    scores = query @ split(1, normed).mT
+    grid_scores = scores[..., 1:] + query @ split(1, moved, bias=False).mT
+    weighting = torch.cat([scores[..., :1], grid_scores], dim=-1).softmax(-1)
+    on_grid = weighting[..., 1:].sum(-1, keepdim=True)
+    attended = weighting @ split(2, normed) + on_grid * split(2, moved, bias=False)
+    token = stream[:, :1] + last.ls_1(attention.out_proj(attended.transpose(1, 2).flatten(2)))
+    token = token + last.ls_2(last.mlp(last.ln_2(token)))
+    pooled, _ = visual._pool(token)
     return pooled

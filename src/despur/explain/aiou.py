@@ -1,0 +1,75 @@
+"""How well an explanation map covers the object: IoU and adjusted IoU (Eqs. 8 and 9, METHOD section 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["adjusted_iou", "box_masks", "soft_iou", "soft_iou_upsampled"]
+
+
+def soft_iou(
+    maps: Float[Tensor, "*runs images classes height width"],
+    masks: Bool[Tensor, "images height width"] | Float[Tensor, "images height width"],
+) -> Float[Tensor, "*runs images classes"]:
+    """Eq. 8: the sum of minima over the sum of maxima, over pixels; in [0, 1], and 0 where both are empty.
+
+    Args:
+        maps: explanation maps in [0, 1].
+        masks: 1 on the object (a box or a segmentation), 0 elsewhere.
+    """
+    objects = masks.to(maps.dtype).unsqueeze(-3)
+    return _ratio(torch.minimum(maps, objects).sum((-2, -1)), torch.maximum(maps, objects).sum((-2, -1)))
+
+
+def soft_iou_upsampled(
+    maps: Float[Tensor, "*runs images classes height width"], masks: Bool[Tensor, "images rows columns"]
+) -> Float[Tensor, "*runs images classes"]:
+    """``soft_iou(upsample_maps(maps, masks.shape[-2:]), masks)`` without a map of the masks' size ever being made.
+
+    On a mask of zeros and ones the minimum is a product, and minimum + maximum is the sum of the two, so that Eq. 8
+    needs nothing of the upsampled map but its sum and its sum under the mask. Upsampling is linear: both are sums of
+    the small map under a mask (of ones, of the object) that the upsampling's transpose brings to the small map's size.
+    """
+    objects = masks.to(maps.dtype)
+    vertical = _interpolation(maps.shape[-2], masks.shape[-2], maps)
+    horizontal = _interpolation(maps.shape[-1], masks.shape[-1], maps)
+    small_objects = vertical.mT @ objects @ horizontal
+    small_ones = torch.outer(vertical.sum(0), horizontal.sum(0))
+    minima = torch.einsum("...nchw,nhw->...nc", maps, small_objects)
+    sums = torch.einsum("...nchw,hw->...nc", maps, small_ones) + objects.sum((-2, -1)).unsqueeze(-1)
+    return _ratio(minima, sums - minima)
+
+
+def adjusted_iou(
+    ious: Float[Tensor, "*runs images classes"], labels: Int[Tensor, "images"]
+) -> Float[Tensor, "*runs images"]:
+    """Eq. 9: the label's IoU over itself plus the highest IoU of another class; in [0, 1], and 0 where both are 0."""
+    index = labels.expand(ious.shape[:-1]).unsqueeze(-1)
+    own = ious.gather(-1, index).squeeze(-1)
+    rival = ious.scatter(-1, index, 0.0).amax(-1)
+    return _ratio(own, own + rival)
+
+
+def box_masks(boxes: Float[Tensor, "images 4"], size: tuple[int, int]) -> Bool[Tensor, "images height width"]:
+    """Boxes (x0, y0, x1, y1) in pixels as masks of ``size`` (height, width): the pixels whose centre lies inside."""
+    height, width = size
+    x0, y0, x1, y1 = boxes.unsqueeze(-1).unbind(-2)
+    rows = torch.arange(height, device=boxes.device) + 0.5
+    columns = torch.arange(width, device=boxes.device) + 0.5
+    inside_rows = (rows >= y0) & (rows < y1)
+    inside_columns = (columns >= x0) & (columns < x1)
+    return inside_rows.unsqueeze(-1) & inside_columns.unsqueeze(-2)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, and 0 where the whole is 0."""
+    return torch.where(whole > 0, part / whole, torch.zeros_like(whole))
+
+
+def _interpolation(small: int, large: int, like: Tensor) -> Float[Tensor, "large small"]:
+    """Bilinear upsampling along one axis as a matrix: row i holds the weights of output pixel i."""
+    units = torch.eye(small, dtype=like.dtype, device=like.device)
+    return F.interpolate(units.unsqueeze(0), size=large, mode="linear", align_corners=False).squeeze(0).mT

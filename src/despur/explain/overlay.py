@@ -1,0 +1,69 @@
+"""An explanation map laid over the photograph as the model saw it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from despur.explain.gradcam import upsample_maps
+
+__all__ = ["Palette", "colour_table", "overlay"]
+
+Palette = Literal["viridis", "inferno"]
+
+CONTROL_POINTS: dict[Palette, str] = {
+    "viridis": "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725",
+    "inferno": "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4",
+}
+"""Evenly spaced colours of Smith and van der Walt's perceptually uniform maps (matplotlib, CC0)."""
+
+
+def colour_table(palette: Palette = "viridis") -> UInt8[np.ndarray, "256 3"]:
+    """256 RGB colours from low to high, interpolated between the palette's published ones; lightness rises evenly."""
+    points = np.array([list(bytes.fromhex(colour)) for colour in CONTROL_POINTS[palette].split()], dtype=np.float64)
+    places = np.linspace(0, len(points) - 1, 256)
+    channels = [np.interp(places, np.arange(len(points)), points[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+def overlay(
+    image: Image.Image,
+    saliency: Float[Tensor, "height width"],
+    *,
+    alpha: float = 0.5,
+    palette: Palette = "viridis",
+    outline: Bool[np.ndarray, "rows columns"] | None = None,
+) -> Image.Image:
+    """The photograph with the map's colours blended over it.
+
+    Args:
+        image: the photograph as the model saw it (``backbone.framing.image(photograph)``).
+        saliency: map in [0, 1] of any size; it is brought to the picture's, bilinear.
+        alpha: weight of the colours, in [0, 1]; the rest is the photograph.
+        outline: the object's mask in the picture's size, whose edge is drawn in white with a black rim.
+    """
+    size = (image.height, image.width)
+    values = upsample_maps(saliency.detach().float().cpu(), size)
+    colours = torch.from_numpy(colour_table(palette))[(values.clamp(0, 1) * 255).round().long()].numpy()
+    photograph = np.asarray(image.convert("RGB"), dtype=np.float32)
+    blended = np.rint((1 - alpha) * photograph + alpha * colours).astype(np.uint8)
+    if outline is not None:
+        blended[_grown(outline) & ~outline] = 0
+        # Past the picture's border nothing is object: an object that is cut off is closed along the border.
+        blended[outline & _grown(~np.pad(outline, 1))[1:-1, 1:-1]] = 255
+    return Image.fromarray(blended)
+
+
+def _grown(mask: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
+    """The mask and its four-neighbours."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
