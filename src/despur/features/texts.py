@@ -46,15 +46,16 @@ class TextStore:
             return {}, None
         try:
             with safe_open(self.file, framework="pt") as opened:
-                about = opened.metadata() or {}
-                if about.get("state") != self.state:
+                about = json.loads((opened.metadata() or {})["about"])
+                if about["state"] != self.state:
                     return {}, None
-                texts: list[str] = json.loads(about["texts"])
+                texts: list[str] = about["texts"]
                 return {text: row for row, text in enumerate(texts)}, opened.get_tensor("features")
         except (SafetensorError, KeyError, ValueError):
             return {}, None  # damaged: whatever is needed is encoded again
 
     def _save(self, texts: list[str], features: Tensor) -> None:
-        about = {"state": self.state, "texts": json.dumps(texts, ensure_ascii=False)}
+        # One entry: safetensors writes several in no fixed order, and the same texts should give the same bytes.
+        about = json.dumps({"state": self.state, "texts": texts}, ensure_ascii=False)
         with write_whole(self.file) as temporary:
-            save_file({"features": features.contiguous()}, temporary, metadata=about)
+            save_file({"features": features.contiguous()}, temporary, metadata={"about": about})

@@ -1,0 +1,131 @@
+"""One training step's inputs, and what the loss terms share: embeddings and similarities, computed once when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from despur.backbones.heads import Heads, embed_images, inverse_temperature
+from despur.errors import SettingsError
+from despur.mitigate.kernels import self_similarity, unit_projection
+from despur.mitigate.losses import Pairs, same_label_pairs, similarities
+from despur.mitigate.settings import TrainSettings
+from despur.mitigate.study import Study
+
+
+class Batch:
+    """What a loss term sees: a stack of runs, each with its own images and its own heads.
+
+    Attributes:
+        study: prompts and constants, the same for all runs.
+        settings: what the runs have in common.
+        heads: every tensor with a leading *runs* dimension.
+        rows: index of each image into ``study.train``.
+        labels, groups: class and group of each image.
+        templates: a random template for each image.
+        state: what a method keeps from step to step beside the heads (Group DRO's weights); a term may update it.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        settings: TrainSettings,
+        heads: Heads,
+        *,
+        rows: Int[Tensor, "runs images"],
+        labels: Int[Tensor, "runs images"],
+        groups: Int[Tensor, "runs images"],
+        templates: Int[Tensor, "runs images"],
+        state: Mapping[str, Tensor],
+    ) -> None:
+        self.study = study
+        self.settings = settings
+        self.heads = heads
+        self.rows = rows
+        self.labels = labels
+        self.groups = groups
+        self.templates = templates
+        self.state = state
+
+    @cached_property
+    def features(self) -> Tensor:
+        """[runs, images, ...]: features before the projection."""
+        return self.study.train.features.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+
+    @cached_property
+    def inverse_temperature(self) -> Float[Tensor, "runs"]:
+        return inverse_temperature(self.heads)
+
+    @cached_property
+    def images(self) -> Float[Tensor, "runs images dim"]:
+        if "image.weight" in self.heads:
+            return unit_projection(self.features, self.heads["image.weight"], self.heads.get("image.bias"))
+        return embed_images(self.heads, self.features)
+
+    def _prompts(self, features: Tensor) -> Tensor:
+        rows = features.flatten(0, 1)
+        return unit_projection(rows, self.heads["text.weight"], self.heads.get("text.bias")).unflatten(
+            -2, features.shape[:2]
+        )
+
+    @cached_property
+    def class_prompts(self) -> Float[Tensor, "runs templates classes dim"]:
+        return self._prompts(self.study.class_prompts)
+
+    @cached_property
+    def group_prompts(self) -> Float[Tensor, "runs templates groups dim"]:
+        return self._prompts(self.study.group_prompts)
+
+    @cached_property
+    def phrase_prompts(self) -> Float[Tensor, "runs templates phrases dim"]:
+        if self.study.phrase_prompts is None:
+            raise SettingsError(
+                "the cosine form of the loss 'ls' compares class prompts with the spurious phrases' own prompts, "
+                "and this study has none",
+                where="losses",
+                now="give the attribute a phrase, or use the contrastive form",
+            )
+        return self._prompts(self.study.phrase_prompts)
+
+    @cached_property
+    def class_texts(self) -> Float[Tensor, "runs classes dim"]:
+        """The vector that classifies: the mean of a class's prompt embeddings, renormalised."""
+        return F.normalize(self.class_prompts.mean(-3), dim=-1)
+
+    @cached_property
+    def paired_texts(self) -> Float[Tensor, "runs images dim"]:
+        """For each image, its class's prompt under the template drawn for it."""
+        rows = self.class_prompts.flatten(-3, -2)
+        chosen = self.templates * self.study.class_prompts.shape[1] + self.labels
+        return rows.gather(-2, chosen.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+
+    @cached_property
+    def class_logits(self) -> Float[Tensor, "runs images classes"]:
+        """Zero-shot logits: 1/τ times the cosine with each class's vector."""
+        return similarities(self.images, self.class_texts, self.inverse_temperature)
+
+    @cached_property
+    def image_similarity(self) -> Float[Tensor, "runs images images"]:
+        return self_similarity(self.images, self.inverse_temperature)
+
+    @cached_property
+    def class_prompt_similarity(self) -> Float[Tensor, "runs prompts prompts"]:
+        prompts = self.class_prompts.flatten(-3, -2)
+        return self_similarity(prompts, self.inverse_temperature)
+
+    @cached_property
+    def group_prompt_similarity(self) -> Float[Tensor, "runs prompts prompts"]:
+        prompts = self.group_prompts.flatten(-3, -2)
+        return self_similarity(prompts, self.inverse_temperature)
+
+    @cached_property
+    def same_class(self) -> Pairs:
+        return same_label_pairs(self.labels, self.images.dtype)
+
+    @cached_property
+    def same_group(self) -> Pairs:
+        return same_label_pairs(self.groups, self.images.dtype)

@@ -1,0 +1,94 @@
+"""Which images each step of an epoch trains on, drawn for every run of a stack from a generator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+Sampler = Callable[[Int[Tensor, "images"], int, torch.Generator], Int[Tensor, "draws"]]
+"""Group of each image, how many to draw, and the run's generator, to indices of images."""
+
+
+def shuffled(groups: Int[Tensor, "images"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
+    """Every image at most once, in random order."""
+    return torch.randperm(groups.shape[0], generator=generator)[:draws]
+
+
+def group_balanced(groups: Int[Tensor, "images"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
+    """Every draw from a group that is uniformly random among those with images, and uniformly within it, with
+    replacement: the sampler of Group DRO (Sagawa et al. 2020)."""
+    sizes = torch.bincount(groups)
+    # By hand rather than by torch.multinomial, which takes at most 2^24 images.
+    order = groups.argsort(stable=True)
+    first = sizes.cumsum(0) - sizes
+    filled = sizes.nonzero().squeeze(-1)
+    group = filled[torch.randint(filled.shape[0], (draws,), generator=generator)]
+    within = (torch.rand(draws, generator=generator, dtype=torch.float64) * sizes[group]).long()
+    return order[first[group] + within]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Every index of one epoch, on the device before its first step.
+
+    Attributes:
+        rows: index of each image.
+        labels, groups: of those images.
+        templates: a random template for each image.
+    """
+
+    rows: Int[Tensor, "steps runs images"]
+    labels: Int[Tensor, "steps runs images"]
+    groups: Int[Tensor, "steps runs images"]
+    templates: Int[Tensor, "steps runs images"]
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+
+class Batches:
+    """Draws epochs for a stack of runs.
+
+    Args:
+        labels, groups: of the training images, on the device that epochs are wanted on.
+        batch_size: images a step; fewer where there are not as many. What does not fill a batch is left out.
+        templates: how many there are.
+        generators: one a run, on the CPU, so that a run draws the same on every device and in every stack.
+    """
+
+    def __init__(
+        self,
+        labels: Int[Tensor, "images"],
+        groups: Int[Tensor, "images"],
+        *,
+        batch_size: int,
+        templates: int,
+        sampler: Sampler,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        self.images = min(batch_size, labels.shape[0])
+        self.steps = labels.shape[0] // self.images
+        self._labels, self._groups = labels, groups
+        self._groups_here = groups.cpu()
+        self._templates = templates
+        self._sampler = sampler
+        self._generators = generators
+
+    def epoch(self) -> Epoch:
+        """The next epoch; advances every run's generator by the same draws whatever the other runs are."""
+        shape = (self.steps, self.images)
+        draws = self.steps * self.images
+        rows = [self._sampler(self._groups_here, draws, generator).view(shape) for generator in self._generators]
+        templates = [torch.randint(self._templates, shape, generator=generator) for generator in self._generators]
+        device = self._labels.device
+        on_device = torch.stack(rows, dim=1).to(device)
+        return Epoch(
+            rows=on_device,
+            labels=self._labels[on_device],
+            groups=self._groups[on_device],
+            templates=torch.stack(templates, dim=1).to(device),
+        )

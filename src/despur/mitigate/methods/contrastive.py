@@ -1,0 +1,37 @@
+"""Fine-tuning with the CLIP loss, the paper's two recipes, and any other subset of its losses (Eq. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from despur.mitigate.methods.method import Method, needs_two_groups_in_a_class
+from despur.mitigate.objective import find_terms
+from despur.mitigate.settings import TrainSettings
+
+
+def method_from_losses(losses: str, weights: Mapping[str, float] | None = None) -> Method:
+    """The method that minimises a weighted sum of the paper's losses.
+
+    Args:
+        losses: names separated by commas or plus signs: "clip,vc,lc,ls".
+        weights: of the terms; 1 where not given.
+
+    Raises:
+        SettingsError: an unknown name, a name given twice, none at all, or a weight that is negative.
+    """
+    names = [name.strip() for name in losses.replace("+", ",").split(",") if name.strip()]
+    settings = TrainSettings.checked(weights=dict(weights or {}))
+    find_terms(names, settings)
+    title = "Fine-tuned with L_CLIP" if names == ["clip"] else " + ".join(names)
+    return Method(
+        name="+".join(names),
+        title=title,
+        terms=lambda chosen: find_terms(names, chosen),
+        settings=settings,
+        check=needs_two_groups_in_a_class if "vs" in names else lambda study: None,
+    )
+
+
+CLIP = method_from_losses("clip")
+LANGUAGE_RECIPE = method_from_losses("clip+lc+vc+ls")
+VISION_RECIPE = method_from_losses("clip+lc+vc+vs")

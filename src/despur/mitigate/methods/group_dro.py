@@ -1,0 +1,54 @@
+"""Group DRO (Sagawa et al. 2020): the groups' losses under weights that grow with the loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from despur.mitigate.batch import Batch
+from despur.mitigate.batches import group_balanced
+from despur.mitigate.methods.erm import cross_entropies
+from despur.mitigate.methods.method import Method, needs_every_group
+from despur.mitigate.study import Study
+
+WEIGHTS = "group_weights"
+
+
+def group_means(
+    losses: Float[Tensor, "runs images"], groups: Int[Tensor, "runs images"], count: int
+) -> Float[Tensor, "runs groups"]:
+    """Mean loss of each group in the batch; 0 for a group that is not in it, as in Sagawa et al.'s code."""
+    members = F.one_hot(groups, count).to(losses.dtype)
+    return (losses.unsqueeze(-2) @ members).squeeze(-2) / members.sum(-2).clamp(min=1)
+
+
+def exponentiated(
+    weights: Float[Tensor, "runs groups"], losses: Float[Tensor, "runs groups"], step: float | Tensor
+) -> Float[Tensor, "runs groups"]:
+    """Algorithm 1's update: each weight times exp(step · loss), renormalised; in logs, so that no exp overflows."""
+    return (weights.log() + step * losses).softmax(-1)
+
+
+def _uniform(study: Study) -> dict[str, Tensor]:
+    return {WEIGHTS: study.class_prompts.new_full((study.groups,), 1.0 / study.groups)}
+
+
+def _group_dro(batch: Batch) -> Tensor:
+    losses = group_means(cross_entropies(batch.class_logits, batch.labels), batch.groups, batch.study.groups)
+    with torch.no_grad():
+        weights = batch.state[WEIGHTS]
+        weights.copy_(exponentiated(weights, losses, batch.settings.group_step))
+    return (losses * weights).sum(-1)
+
+
+GROUP_DRO = Method(
+    name="group-dro",
+    title="Group DRO",
+    terms=lambda settings: {"group_dro": _group_dro},
+    sampler=group_balanced,
+    state=_uniform,
+    check=needs_every_group,
+)
+"""On zero-shot logits; batches are group-balanced, the step size of the weights is 0.01 (``group_step``)."""

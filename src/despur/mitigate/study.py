@@ -1,0 +1,119 @@
+"""Everything that training reads, as tensors on one device: features, labels, groups, prompts, heads to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from despur.backbones.heads import Heads
+from despur.mitigate.losses import Pairs, prompt_labels, same_label_pairs
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The images of one split.
+
+    Attributes:
+        features: [images, d_image], or [images, channels, height, width] where the attention pool is trained.
+        labels: class of each image, int64.
+        groups: 2 * label + (1 where the attribute is present), int64.
+    """
+
+    features: Tensor
+    labels: Int[Tensor, "images"]
+    groups: Int[Tensor, "images"]
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One task: tell the classes apart without leaning on the attribute.
+
+    Attributes:
+        train, val: images to train on, and to choose the epoch by.
+        class_prompts: text features of every template filled with every class name.
+        group_prompts: the same with what names each group ("waterbird on water"), in the order of the group index.
+        heads: the pre-trained projections and temperature that every run starts from.
+        classes, attribute: names, for messages and for the columns of a run's history.
+        phrase_prompts: the same prompts for the spurious phrases alone ("water"); only ``similarity="cosine"`` asks for
+            them.
+    """
+
+    train: Examples
+    val: Examples
+    class_prompts: Float[Tensor, "templates classes d_text"]
+    group_prompts: Float[Tensor, "templates groups d_text"]
+    heads: Heads
+    classes: tuple[str, ...]
+    attribute: str
+    phrase_prompts: Float[Tensor, "templates phrases d_text"] | None = field(default=None)
+
+    @property
+    def groups(self) -> int:
+        return 2 * len(self.classes)
+
+    def group_name(self, group: int) -> str:
+        """What a group is called in a message: "waterbird without water"."""
+        return f"{self.classes[group // 2]} {'with' if group % 2 else 'without'} {self.attribute}"
+
+    @cached_property
+    def group_sizes(self) -> Int[Tensor, "groups"]:
+        """Training images of each group."""
+        return torch.bincount(self.train.groups, minlength=self.groups)
+
+    @cached_property
+    def log_prior(self) -> Float[Tensor, "classes"]:
+        """Log of each class's share of the training images; a class without any counts as half an image."""
+        sizes = torch.bincount(self.train.labels, minlength=len(self.classes)).to(self.class_prompts.dtype)
+        return (sizes.clamp(min=0.5) / len(self.train)).log()
+
+    @cached_property
+    def class_prompt_pairs(self) -> Pairs:
+        """Which class prompts L_lc pulls together; the same at every step."""
+        return same_label_pairs(prompt_labels(self.class_prompts), self.class_prompts.dtype)
+
+    @cached_property
+    def group_prompt_pairs(self) -> Pairs:
+        """Which group prompts L_ls pulls together; the same at every step."""
+        return same_label_pairs(prompt_labels(self.group_prompts), self.group_prompts.dtype)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Study:
+        """The same study on a device; numbers that are not indices in ``dtype``, the precision of training."""
+
+        def move(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value.to(device, dtype if value.is_floating_point() else value.dtype)
+            if isinstance(value, dict):
+                return {name: move(entry) for name, entry in value.items()}
+            if isinstance(value, Examples):
+                return Examples(*(move(getattr(value, part.name)) for part in fields(value)))  # pyright: ignore[reportArgumentType]
+            return value
+
+        return Study(**{part.name: move(getattr(self, part.name)) for part in fields(self)})  # pyright: ignore[reportArgumentType]
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest over every tensor and name: what a checkpoint of this study may be resumed with."""
+        digest = blake2b(digest_size=32)
+        for name, tensor in self._tensors():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+        digest.update("\0".join((*self.classes, self.attribute)).encode())
+        return digest.hexdigest()
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for split in ("train", "val"):
+            examples: Examples = getattr(self, split)
+            yield from ((f"{split}.{part.name}", getattr(examples, part.name)) for part in fields(examples))
+        yield "class_prompts", self.class_prompts
+        yield "group_prompts", self.group_prompts
+        if self.phrase_prompts is not None:
+            yield "phrase_prompts", self.phrase_prompts
+        yield from sorted(self.heads.items())

@@ -1,0 +1,262 @@
+"""Retrains the heads of a stack of runs: seeds, learning rates, weight decays and term weights side by side.
+
+Features, prompts and masks are on the device before the first step; within an epoch nothing comes back to the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from despur.errors import SettingsError, TrainingError
+from despur.mitigate.batch import Batch
+from despur.mitigate.batches import Batches, Epoch
+from despur.mitigate.checkpoint import Checkpoint, TrainingState
+from despur.mitigate.methods.method import Method
+from despur.mitigate.objective import Objective, make_objective
+from despur.mitigate.optimiser import sgd_step
+from despur.mitigate.runs import Run
+from despur.mitigate.settings import STACKED, TrainSettings
+from despur.mitigate.study import Study
+from despur.mitigate.validation import validation_accuracies, worst_group
+from despur.progress import Progress, silent
+from despur.workspace import fingerprint
+
+
+class DivergedError(TrainingError):
+    """Every run of a stack met a number that is not finite.
+
+    Attributes:
+        runs: what is left of them: the heads of the last sound best epoch.
+    """
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        first = min(runs, key=lambda run: run.diverged_step or 0)
+        kept = f"epoch {first.best_epoch}" if first.best_epoch else "the pre-trained heads"
+        super().__init__(
+            f"the loss or the heads are not finite from step {first.diverged_step} on; {kept} was kept",
+            where=f"{first.method}, seed {first.seed}",
+            now=f"lower the learning rate ({first.settings.learning_rate:g})",
+        )
+
+
+def train(
+    study: Study,
+    method: Method,
+    settings: TrainSettings | Sequence[TrainSettings] | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    progress: Progress = silent,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 5.0,
+) -> list[Run]:
+    """Train every setting with every seed, all in one stack, and keep each run's best epoch on validation.
+
+    Args:
+        study: on the device and in the precision to train in.
+        settings: one, or several that differ in ``weights``, ``learning_rate`` and ``weight_decay`` only; None: the
+            method's own.
+        seeds: of the order of images.
+        checkpoint: a file to go on from if training was stopped. It is kept at the end, so that what follows can be
+            stopped too; delete it when the runs are saved.
+        checkpoint_seconds: the least time between two writes of it.
+
+    Returns:
+        One run a setting and seed, the seeds of the first setting first. A tie between epochs goes to the earliest.
+
+    Raises:
+        SettingsError: settings that cannot share a stack, or a weight for a term that the method has not.
+        TrainingError: the method means nothing on this study.
+        DivergedError: no run stayed finite. Where some did, the others say so in ``diverged_step``.
+    """
+    several = [method.settings] if settings is None else [settings] if isinstance(settings, TrainSettings) else settings
+    common = _common(several)
+    method.check(study)
+    of_run = [(entry, seed) for entry in several for seed in seeds]
+    objective = make_objective(method.terms(common), [entry for entry, _ in of_run], study.class_prompts)
+    stack = _Stack(study, method, common, objective, of_run)
+    key = "" if checkpoint is None else _key(study, method, of_run)
+    saved = Checkpoint(checkpoint, key, checkpoint_seconds)
+    saved.restore(stack.state)
+    stack.fit(progress, saved)
+    runs = stack.runs()
+    if all(run.diverged_step is not None for run in runs):
+        raise DivergedError(runs)
+    return runs
+
+
+def _common(several: Sequence[TrainSettings]) -> TrainSettings:
+    """What all runs of a stack share, which must be all but ``STACKED``."""
+    shared = [entry.model_dump(exclude=set(STACKED)) for entry in several]
+    for name, value in shared[0].items():
+        if any(other[name] != value for other in shared):
+            raise SettingsError(
+                f"runs that are trained together must agree in {name}", where="training", now="train them one by one"
+            )
+    return several[0]
+
+
+def _key(study: Study, method: Method, of_run: Sequence[tuple[TrainSettings, int]]) -> str:
+    return fingerprint(method.name, study.fingerprint(), [[entry.model_dump(), seed] for entry, seed in of_run])
+
+
+def _stacked(head: Tensor, runs: int) -> Tensor:
+    """A head with a leading runs dimension; a count (``pool.heads``) stays as it is, where no device must be asked."""
+    return head.expand(runs, *head.shape) if head.is_floating_point() else head.cpu()
+
+
+class _Stack:
+    """Runs in training: what stays the same, beside the :class:`TrainingState` that does not."""
+
+    def __init__(
+        self,
+        study: Study,
+        method: Method,
+        settings: TrainSettings,
+        objective: Objective,
+        of_run: Sequence[tuple[TrainSettings, int]],
+    ) -> None:
+        self.study, self.method, self.settings, self.objective, self.of_run = study, method, settings, objective, of_run
+        runs, like = len(of_run), study.class_prompts
+        start = {name: _stacked(head, runs) for name, head in method.heads(study).items()}
+        trained = method.trained(start, settings)
+        heads = {name: start[name].clone().requires_grad_() for name in trained}
+        self.heads = {**start, **heads}
+        self.learning_rate = like.new_tensor([entry.learning_rate for entry, _ in of_run])
+        self.weight_decay = like.new_tensor([entry.weight_decay for entry, _ in of_run])
+        generators = [torch.Generator().manual_seed(seed) for _, seed in of_run]
+        self.batches = Batches(
+            study.train.labels,
+            study.train.groups,
+            batch_size=settings.batch_size,
+            templates=study.class_prompts.shape[0],
+            sampler=method.sampler,
+            generators=generators,
+        )
+        counts = torch.zeros(runs, dtype=torch.int64, device=like.device)
+        self.state = TrainingState(
+            heads=heads,
+            momenta={name: torch.zeros_like(head, requires_grad=False) for name, head in heads.items()},
+            kept={name: _stacked(value, runs).clone() for name, value in method.state(study).items()},
+            best={name: head.detach().clone() for name, head in heads.items()},
+            best_epoch=counts.clone(),
+            best_score=torch.full_like(counts, -torch.inf, dtype=torch.float32),
+            diverged_step=counts.clone(),
+            sound_epochs=counts.clone(),
+            generators=generators,
+        )
+
+    def fit(self, progress: Progress, checkpoint: Checkpoint) -> None:
+        """Train the epochs that are left, and validate after each."""
+        state = self.state
+        if not state.history.rates:
+            nothing = torch.full((len(self.objective.terms) + 1, len(self.of_run)), torch.nan)
+            state.history.add(nothing, *self._validate())
+        last = self.settings.epochs if self.objective.terms else 0
+        left = range(state.epoch + 1, last + 1)
+        if not left or not bool(state.sound.any()):
+            return
+        for _ in progress(left, total=len(left), label=f"training {self.method.name}", unit="epochs"):
+            started = time.perf_counter()
+            losses = self._train_epoch(self.batches.epoch())
+            rates, averages = self._validate()
+            state.epoch += 1
+            self._mark_diverged(losses)
+            state.history.add(losses.mean(0), rates, averages)
+            self._keep_best(rates, averages)
+            state.seconds += time.perf_counter() - started
+            finished = state.epoch == last or not bool(state.sound.any())
+            checkpoint.save(state, last=finished)
+            if finished:
+                break
+
+    def _train_epoch(self, epoch: Epoch) -> Float[Tensor, "steps terms_and_total runs"]:
+        """Every step of an epoch; returns each step's terms and their weighted sum, not yet looked at."""
+        state, objective = self.state, self.objective
+        names, leaves = list(state.heads), list(state.heads.values())
+        record = self.learning_rate.new_empty(len(epoch), len(objective.terms) + 1, len(self.of_run))
+        for step in range(len(epoch)):
+            batch = Batch(
+                self.study,
+                self.settings,
+                self.heads,
+                rows=epoch.rows[step],
+                labels=epoch.labels[step],
+                groups=epoch.groups[step],
+                templates=epoch.templates[step],
+                state=state.kept,
+            )
+            values = objective.values(batch)
+            total = objective.total(values)
+            found = torch.autograd.grad(total.sum(), leaves, allow_unused=True)
+            with torch.no_grad():
+                record[step, :-1] = values
+                record[step, -1] = total
+                sgd_step(
+                    state.heads,
+                    state.momenta,
+                    dict(zip(names, found, strict=True)),
+                    learning_rate=self.learning_rate,
+                    weight_decay=self.weight_decay,
+                    momentum=self.settings.momentum,
+                )
+        return record
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[Float[Tensor, "runs groups"], Float[Tensor, "runs"]]:
+        return validation_accuracies(self.heads, self.study, self.study.val)
+
+    @torch.no_grad()
+    def _mark_diverged(self, losses: Float[Tensor, "steps terms_and_total runs"]) -> None:
+        """Note the first step of this epoch that was not finite; the last one where only the heads are not."""
+        state, steps = self.state, losses.shape[0]
+        bad = ~losses[:, -1].isfinite()
+        first = torch.where(bad.any(0), bad.int().argmax(0), steps - 1)
+        heads_sound = torch.stack(
+            [head.flatten().unflatten(0, (len(self.of_run), -1)).sum(1).isfinite() for head in state.heads.values()]
+        ).all(0)
+        now = state.sound & (bad.any(0) | ~heads_sound)
+        step = (state.epoch - 1) * steps + first + 1
+        state.diverged_step.copy_(torch.where(now, step, state.diverged_step))
+        state.sound_epochs.add_(state.sound)
+
+    @torch.no_grad()
+    def _keep_best(self, rates: Float[Tensor, "runs groups"], averages: Float[Tensor, "runs"]) -> None:
+        """Copy the heads of the runs whose selected accuracy is higher than ever before."""
+        state = self.state
+        score = worst_group(rates) if self.settings.selection == "worst-group" else averages
+        better = state.sound & (score > state.best_score)
+        state.best_score.copy_(torch.where(better, score, state.best_score))
+        state.best_epoch.masked_fill_(better, state.epoch)
+        for name, head in state.heads.items():
+            chosen = better.view(-1, *(1,) * (head.ndim - 1))
+            state.best[name].copy_(torch.where(chosen, head, state.best[name]))
+
+    def runs(self) -> list[Run]:
+        """Every run as it ended."""
+        state, terms = self.state, list(self.objective.terms)
+        heads = {**self.heads, **state.best}
+        best_epochs, steps, sound = (t.tolist() for t in (state.best_epoch, state.diverged_step, state.sound_epochs))
+        return [
+            Run(
+                method=self.method.name,
+                attribute=self.study.attribute,
+                seed=seed,
+                settings=settings,
+                heads={
+                    name: (head[index] if head.is_floating_point() else head).detach().cpu().clone()
+                    for name, head in heads.items()
+                },
+                best_epoch=best_epochs[index],
+                history=state.history.table(index, terms, self.study, sound[index]),
+                diverged_step=steps[index] or None,
+                seconds=state.seconds / len(self.of_run),
+            )
+            for index, (settings, seed) in enumerate(self.of_run)
+        ]

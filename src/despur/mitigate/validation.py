@@ -1,0 +1,50 @@
+"""Accuracy of every run of a stack on the validation split, in one product an epoch."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from despur.backbones.heads import Heads, class_embeddings, class_logits
+from despur.metrics import group_rates
+from despur.mitigate.study import Examples, Study
+
+IMAGES_AT_ONCE = 256
+"""Feature maps that go through the attention pools together: 50 positions of 2,048 channels each, three times a run."""
+
+
+def predicted_classes(
+    heads: Heads, features: Tensor, prompts: Float[Tensor, "templates classes d_text"]
+) -> Int[Tensor, "runs images"]:
+    """The class with the highest logit, for a stack of runs over the same images.
+
+    An image's norm and the temperature scale all its logits alike and change no maximum. So the class vectors are taken
+    back through the image projection, and the images are multiplied once by [runs * classes] vectors of their own size.
+    """
+    if "probe.weight" in heads:
+        weight, bias = heads["probe.weight"], heads["probe.bias"]
+    elif "image.weight" in heads:
+        texts = class_embeddings(heads, prompts)
+        weight = texts @ heads["image.weight"]
+        bias = None if "image.bias" not in heads else (texts @ heads["image.bias"].unsqueeze(-1)).squeeze(-1)
+    else:
+        parts = features.split(IMAGES_AT_ONCE)
+        return torch.cat([class_logits(heads, part, prompts).argmax(-1) for part in parts], dim=-1)
+    logits = features @ weight.flatten(0, 1).mT
+    if bias is not None:
+        logits += bias.flatten()
+    return logits.unflatten(-1, weight.shape[:2]).argmax(-1).mT
+
+
+def validation_accuracies(
+    heads: Heads, study: Study, examples: Examples
+) -> tuple[Float[Tensor, "runs groups"], Float[Tensor, "runs"]]:
+    """Each group's accuracy (NaN for an empty group) and the mean over images."""
+    correct = predicted_classes(heads, examples.features, study.class_prompts) == examples.labels
+    return group_rates(correct, examples.groups, study.groups), correct.float().mean(-1)
+
+
+def worst_group(rates: Float[Tensor, "runs groups"]) -> Float[Tensor, "runs"]:
+    """The lowest accuracy over groups that are not empty."""
+    return rates.nan_to_num(nan=torch.inf).amin(-1)

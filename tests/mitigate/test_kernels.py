@@ -1,0 +1,58 @@
+"""The hand-written gradients against the plain expressions that they stand for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from despur.mitigate import kernels
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def same_with_gradients(found: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
+    """Equal in value, and in gradient under a random weighting of the entries that are compared."""
+    compared = expected > torch.finfo(expected.dtype).min
+    weights = normal(*expected.shape, seed=9) * compared
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    ours = torch.autograd.grad((found.where(compared, 0) * weights).sum(), leaves)
+    theirs = torch.autograd.grad((expected.where(compared, 0) * weights).sum(), leaves)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one set of features for all runs", "a set a run"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_unit_projection_is_a_linear_map_and_a_normalisation(shared: bool, biased: bool) -> None:
+    features = normal(6, 4) if shared else normal(3, 6, 4)
+    weight = normal(3, 5, 4, seed=1).requires_grad_()
+    bias = normal(3, 5, seed=2).requires_grad_() if biased else None
+    plain = features @ weight.mT + (0 if bias is None else bias[:, None])
+    leaves = [weight] if bias is None else [weight, bias]
+    same_with_gradients(kernels.unit_projection(features, weight, bias), F.normalize(plain, dim=-1), leaves)
+
+
+def test_a_single_run_needs_no_runs_dimension() -> None:
+    features, weight = normal(6, 4), normal(5, 4, seed=1)
+    expected = F.normalize(features @ weight.mT, dim=-1)
+    torch.testing.assert_close(kernels.unit_projection(features, weight, None), expected, rtol=0, atol=1e-12)
+
+
+def test_self_similarity_is_a_scaled_product_that_compares_nobody_with_itself() -> None:
+    members = F.normalize(normal(3, 6, 4), dim=-1).requires_grad_()
+    scale = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64).requires_grad_()
+    plain = scale[:, None, None] * members @ members.mT
+    plain = plain.masked_fill(torch.eye(6, dtype=torch.bool), torch.finfo(torch.float64).min)
+    same_with_gradients(kernels.self_similarity(members, scale), plain, [members, scale])
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one set of weights for all runs", "a set a run"])
+def test_mean_log_share_is_a_weighted_log_softmax(shared: bool) -> None:
+    similarity = (20 * normal(3, 4, 6)).requires_grad_()
+    weights = normal(4, 6, seed=1).abs() if shared else normal(3, 4, 6, seed=1).abs()
+    plain = -(similarity.log_softmax(-1) * weights).sum((-2, -1))
+    same_with_gradients(kernels.mean_log_share(similarity, weights, weights.sum(-1)), plain, [similarity])

@@ -1,0 +1,118 @@
+"""Each method does what its paper says, and refuses what it means nothing on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import exp, log
+
+import pytest
+import torch
+
+from despur.backbones.heads import class_logits
+from despur.errors import DespurError, ModelError, SettingsError, TrainingError
+from despur.mitigate import METHODS, TrainSettings, find_method, method_from_losses, train
+from despur.mitigate.methods.group_dro import exponentiated, group_means
+from despur.mitigate.study import Examples, Study
+
+
+def without_group(study: Study, *groups: int) -> Study:
+    keep = ~torch.isin(study.train.groups, torch.tensor(groups))
+    train = Examples(study.train.features[keep], study.train.labels[keep], study.train.groups[keep])
+    return replace(study, train=train)
+
+
+def test_the_table_has_the_rows_of_table_4_and_erm_s_variants() -> None:
+    assert list(METHODS) == [
+        "pretrained",
+        "clip",
+        "erm",
+        "erm-prior",
+        "erm-probe",
+        "group-dro",
+        "clip+lc+vc+ls",
+        "clip+lc+vc+vs",
+    ]
+
+
+def test_any_subset_of_losses_is_a_method() -> None:
+    assert find_method("vc,ls").name == "vc+ls"
+    assert find_method("lc").name == "lc"
+    assert method_from_losses("clip, vc", {"vc": 0.5}).settings.weights == {"vc": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("group-droo", "did you mean 'group-dro'"), ("clip+vx", "there is no loss 'vx'"), ("", "there is no method ''")],
+)
+def test_an_unknown_method_is_told_with_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        find_method(name)
+
+
+def test_group_means_are_of_the_groups_in_the_batch() -> None:
+    losses, groups = torch.tensor([[1.0, 3.0, 5.0]]), torch.tensor([[0, 0, 3]])
+    assert group_means(losses, groups, 4).tolist() == [[2.0, 0.0, 0.0, 5.0]]
+
+
+def test_group_dro_s_weights_follow_a_sequence_computed_by_hand() -> None:
+    weights = torch.tensor([[0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
+    by_hand = [0.25] * 4
+    for losses in ([1.0, 2.0, 0.0, 4.0], [0.5, 0.0, 0.0, 9.0]):
+        weights = exponentiated(weights, torch.tensor([losses], dtype=torch.float64), 0.01)
+        grown = [weight * exp(0.01 * loss) for weight, loss in zip(by_hand, losses, strict=True)]
+        by_hand = [weight / sum(grown) for weight in grown]
+    assert weights[0].tolist() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_group_weights_stay_finite_however_large_a_loss_is() -> None:
+    weights = exponentiated(torch.full((1, 4), 0.25), torch.tensor([[1e30, 0.0, 0.0, 0.0]]), 1.0)
+    assert weights.tolist() == [[1.0, 0.0, 0.0, 0.0]]
+
+
+def test_group_dro_refuses_a_group_that_is_missing_from_training_and_names_it(study: Study) -> None:
+    with pytest.raises(TrainingError, match="no training image shows landbird with water"):
+        train(without_group(study, 1), METHODS["group-dro"])
+
+
+def test_vs_refuses_an_attribute_that_splits_no_class(study: Study) -> None:
+    nobody = without_group(study, 1, 3)
+    with pytest.raises(DespurError, match="no class has training images both with and without water"):
+        train(nobody, METHODS["clip+lc+vc+vs"])
+    (run,) = train(nobody, METHODS["clip+lc+vc+ls"], TrainSettings(epochs=1, batch_size=8))
+    assert run.diverged_step is None
+
+
+def test_the_class_prior_is_in_the_loss_and_not_in_the_logits(study: Study) -> None:
+    assert study.log_prior.tolist() == pytest.approx([log(34 / 64), log(30 / 64)])
+    few = replace(study, train=Examples(*(part[:40] for part in vars(study.train).values())))  # 34 to 6
+    settings = TrainSettings(epochs=1, learning_rate=1e-9, batch_size=40)
+    (plain,) = train(few, METHODS["erm"], settings)
+    (prior,) = train(few, METHODS["erm-prior"], settings)
+    logits = class_logits(few.heads, few.train.features, few.class_prompts)
+    adjusted = logits + torch.tensor([log(34 / 40), log(6 / 40)], dtype=torch.float64)
+    for run, values in ((plain, logits), (prior, adjusted)):
+        expected = torch.nn.functional.cross_entropy(values, few.train.labels)
+        assert run.history["loss"].to_pylist()[1] == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_the_probe_reaches_logistic_regression(study: Study) -> None:
+    """scikit-learn's solution of the same convex problem, loss mean + decay / 2 · |W|² + decay / 2 · |b|²."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    settings = TrainSettings(learning_rate=1.0, weight_decay=0.01, epochs=150, batch_size=64)
+    last = replace(study, val=study.train)
+    (run,) = train(last, METHODS["erm-probe"], settings)
+    losses = run.history["loss"].to_pylist()
+    ones = torch.ones(64, 1, dtype=torch.float64)
+    design = torch.cat([study.train.features, ones], 1).numpy()
+    # Two opposite rows of a softmax are one row of twice the size, so that its penalty is half as strong.
+    trusted = linear_model.LogisticRegression(C=1 / (64 * 0.01 / 2), fit_intercept=False, tol=1e-10, max_iter=10_000)
+    trusted.fit(design, study.train.labels.numpy())
+    logits = torch.from_numpy(trusted.decision_function(design))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, study.train.labels.double())
+    assert losses[-1] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_probe_refuses_feature_maps(study: Study) -> None:
+    maps = replace(study, train=replace(study.train, features=study.train.features[:, :, None, None]))
+    with pytest.raises(ModelError, match="trainable='projection'"):
+        train(maps, METHODS["erm-probe"])
