@@ -5,23 +5,38 @@ The names below are loaded when first used, so that importing despur is instant.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from despur.catalog import load_backbone as load_backbone
-    from despur.catalog import load_dataset as load_dataset
-    from despur.errors import DespurError as DespurError
+    from despur.catalog import load_backbone, load_dataset
+    from despur.errors import DespurError
+    from despur.pipeline.verbs import embed, evaluate, explain, mitigate
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DespurError",
+    "__version__",
+    "embed",
+    "evaluate",
+    "explain",
+    "load_backbone",
+    "load_dataset",
+    "mitigate",
+]
 
 _HOMES = {
     "DespurError": "despur.errors",
     "load_backbone": "despur.catalog",
     "load_dataset": "despur.catalog",
+    "embed": "despur.pipeline.verbs",
+    "mitigate": "despur.pipeline.verbs",
+    "evaluate": "despur.pipeline.verbs",
+    "explain": "despur.pipeline.verbs",
 }
-
-__all__ = ["DespurError", "__version__", "load_backbone", "load_dataset"]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,3 +48,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Face(ModuleType):
+    """Keeps ``despur.mitigate`` the verb: importing the room of the same name would bind the room there instead."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

@@ -1,12 +1,14 @@
-"""What the embed stage leaves in a workspace, as every later stage reads it."""
+"""Embedded images, as everything after the encoders reads them: from a workspace, or in memory."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from despur.backbones.prompts import fill, openai_templates
@@ -14,7 +16,7 @@ from despur.backbones.protocol import Backbone
 from despur.catalog import load_backbone
 from despur.data.examples import Attribute, Dataset, from_arrow
 from despur.errors import WorkspaceError
-from despur.features.encode import encode_texts
+from despur.features.encode import encode_prompts, encode_texts
 from despur.features.store import FeatureStore
 from despur.features.texts import TextStore
 from despur.mitigate.runs import load_heads
@@ -26,8 +28,88 @@ from despur.workspace import Workspace, read_parquet
 EMBED = "embed"
 
 
+class EmbeddedImages(ABC):
+    """A dataset whose images went through a frozen encoder.
+
+    Attributes:
+        device: where to compute.
+        progress: shows long work.
+    """
+
+    device: torch.device
+    progress: Progress
+
+    @cached_property
+    @abstractmethod
+    def dataset(self) -> Dataset:
+        """The images that could be read, a row a feature."""
+
+    @cached_property
+    @abstractmethod
+    def backbone(self) -> Backbone: ...
+
+    @cached_property
+    @abstractmethod
+    def heads(self) -> dict[str, Tensor]:
+        """The pre-trained heads, on the device."""
+
+    @abstractmethod
+    def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
+        """Features of the chosen images, on the CPU: [rows, ...]."""
+
+    @abstractmethod
+    def prompts(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
+        """Text features of every template with every phrase, on the device."""
+
+    @cached_property
+    def class_prompts(self) -> Float[Tensor, "templates classes d_text"]:
+        return self.prompts(list(self.dataset.classes))
+
+    def group_prompts(self, attribute: Attribute) -> Float[Tensor, "templates groups d_text"]:
+        """Prompts of every group of an attribute, in the order of the group index."""
+        return self.prompts(self.dataset.group_phrases(attribute))
+
+
+class InMemory(EmbeddedImages):
+    """Images embedded in this process, for a notebook: nothing is written.
+
+    Args:
+        images: features, a row an image of the dataset.
+    """
+
+    def __init__(
+        self, dataset: Dataset, backbone: Backbone, images: Tensor, *, device: torch.device, progress: Progress = silent
+    ) -> None:
+        self._dataset, self._backbone, self.images = dataset, backbone, images
+        self.device, self.progress = device, progress
+        self._texts: dict[str, Tensor] = {}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self._dataset
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        return self._backbone
+
+    @cached_property
+    def heads(self) -> dict[str, Tensor]:
+        return {name: head.to(self.device) for name, head in self._backbone.heads().items()}
+
+    def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
+        return self.images[torch.from_numpy(indices)]
+
+    def prompts(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
+        templates = openai_templates()
+        missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
+        if missing:
+            features = encode_prompts(self._backbone, templates, missing, progress=self.progress).to(self.device)
+            self._texts |= dict(zip(missing, features.unbind(1), strict=True))
+        return torch.stack([self._texts[phrase] for phrase in phrases], dim=1)
+
+
 @dataclass
-class Embedded:
+class Embedded(EmbeddedImages):
     """A workspace whose images are embedded; everything is read when first asked for.
 
     Attributes:
@@ -68,6 +150,9 @@ class Embedded:
     def store(self) -> FeatureStore:
         return FeatureStore(self.workspace.path("features"))
 
+    def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
+        return self.store.rows(indices)
+
     @cached_property
     def heads(self) -> dict[str, Tensor]:
         """The pre-trained heads, on the device."""
@@ -102,11 +187,3 @@ class Embedded:
             fill(templates, phrases), lambda texts: encode_texts(self.backbone, texts, progress=self.progress)
         )
         return features.to(self.device).unflatten(0, (len(templates), len(phrases)))
-
-    @cached_property
-    def class_prompts(self) -> Float[Tensor, "templates classes d_text"]:
-        return self.prompts(list(self.dataset.classes))
-
-    def group_prompts(self, attribute: Attribute) -> Float[Tensor, "templates groups d_text"]:
-        """Prompts of every group of an attribute, in the order of the group index."""
-        return self.prompts(self.dataset.group_phrases(attribute))

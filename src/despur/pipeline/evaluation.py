@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
 from despur.explain.measure import explanation_report
 from despur.features.predict import predict
 from despur.metrics import AccuracyReport, accuracy_report
 from despur.mitigate.runs import Run
-from despur.pipeline.embedded import Embedded
+from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage, stage_state
 from despur.pipeline.training import load_runs, run_names
 from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parquet, write_json
@@ -38,7 +39,7 @@ class Split:
     training_groups: Int[np.ndarray, "training_images"]
 
 
-def split_of(embedded: Embedded, name: str, attribute: str) -> Split:
+def split_of(embedded: EmbeddedImages, name: str, attribute: str) -> Split:
     """One split with its groups.
 
     Raises:
@@ -52,12 +53,14 @@ def split_of(embedded: Embedded, name: str, attribute: str) -> Split:
     )
 
 
-def accuracy_of(embedded: Embedded, run: Run, split: Split) -> tuple[AccuracyReport, Bool[np.ndarray, "images"]]:
-    """Accuracies of one run on a split, and which images it has right."""
-    heads = {name: head.to(embedded.device) for name, head in run.heads.items()}
+def accuracy_of(
+    embedded: EmbeddedImages, heads: Heads, split: Split, attribute: str
+) -> tuple[AccuracyReport, Bool[np.ndarray, "images"]]:
+    """Accuracies of one model's heads on a split, and which images it has right."""
+    heads = {name: head.to(embedded.device) for name, head in heads.items()}
     size = 4096
     batches = (
-        (range(start, min(start + size, len(split.rows))), embedded.store.rows(split.rows[start : start + size]))
+        (range(start, min(start + size, len(split.rows))), embedded.rows(split.rows[start : start + size]))
         for start in range(0, len(split.rows), size)
     )
     table = predict(split.dataset.ids, split.dataset.labels, batches, heads, embedded.class_prompts)
@@ -66,7 +69,7 @@ def accuracy_of(embedded: Embedded, run: Run, split: Split) -> tuple[AccuracyRep
         correct,
         split.groups,
         classes=split.dataset.classes,
-        attribute=run.attribute,
+        attribute=attribute,
         training_groups=split.training_groups,
     )
     return report, correct
@@ -95,7 +98,7 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
         for name, run in load_runs(workspace).items():
             if run.attribute not in splits:
                 splits[run.attribute] = split_of(embedded, split, run.attribute)
-            report, _ = accuracy_of(embedded, run, splits[run.attribute])
+            report, _ = accuracy_of(embedded, run.heads, splits[run.attribute], run.attribute)
             aiou = _aiou(workspace, name, splits[run.attribute], report)
             write_json(workspace.path("runs", name, "metrics.json"), metrics(run, split, report, aiou))
 

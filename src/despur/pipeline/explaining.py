@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from despur.backbones.heads import Heads, class_logits
@@ -19,7 +20,7 @@ from despur.explain.overlay import overlay
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
-from despur.pipeline.embedded import Embedded
+from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint
 from despur.pipeline.evaluation import EXPLANATIONS, Split, accuracy_of, runs_state, split_of
 from despur.pipeline.runner import run_stage
@@ -48,7 +49,8 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     masks = [drawn.dataset.root / mask for mask in drawn.dataset.table["mask"].to_pylist() if mask]
 
     def work() -> None:
-        write_parquet(workspace.path(EXPLANATIONS), _measure(embedded, runs, drawn.dataset, settings.batch_size))
+        measured = measure_runs(embedded, runs, drawn.dataset, settings.batch_size)
+        write_parquet(workspace.path(EXPLANATIONS), pa.table({"id": drawn.dataset.ids, **measured}))
         _write_strips(embedded, runs, whole, settings)
 
     return run_stage(
@@ -71,8 +73,10 @@ def _draw(split: Split, settings: ExplainSettings) -> Split:
     return Split(split.dataset.rows(chosen), split.rows[chosen], split.groups[chosen], split.training_groups)
 
 
-def _measure(embedded: Embedded, runs: Mapping[str, Run], dataset: Dataset, batch_size: int) -> pa.Table:
-    """AIoU of every run on every image; runs whose heads are alike in kind share their products."""
+def measure_runs(
+    embedded: EmbeddedImages, runs: Mapping[str, Run], dataset: Dataset, batch_size: int
+) -> dict[str, Float[np.ndarray, "images"]]:
+    """AIoU of every run on every image, NaN where there is neither box nor mask; runs alike in kind are stacked."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for name, run in runs.items():
         kinds.setdefault(tuple(sorted(run.heads)), []).append(name)
@@ -87,7 +91,7 @@ def _measure(embedded: Embedded, runs: Mapping[str, Run], dataset: Dataset, batc
     )
     order = [name for names in kinds.values() for name in names]
     by_name = dict(zip(order, values, strict=True))
-    return pa.table({"id": dataset.ids, **{name: by_name[name] for name in runs}})
+    return {name: by_name[name] for name in runs}
 
 
 def _stack(heads: list[dict[str, Tensor]]) -> Heads:
@@ -102,7 +106,7 @@ def _write_strips(embedded: Embedded, runs: Mapping[str, Run], split: Split, set
     """Photograph, map before and map after of some images of the worst group, as PNG, with what each model said."""
     workspace = embedded.workspace
     before = runs[PRETRAINED.name]
-    report, _ = accuracy_of(embedded, before, split)
+    report, _ = accuracy_of(embedded, before.heads, split, before.attribute)
     inside = np.flatnonzero(split.groups == report.worst_group_index)
     chosen = np.sort(np.random.default_rng(settings.seed).permutation(inside)[: settings.strips])
     after_name = best_run(runs)

@@ -1,4 +1,4 @@
-"""What can be chosen about a whole study: one frozen model a stage, the same in Python, YAML and on the command line."""
+"""What can be chosen about a whole study: one frozen model a stage, the same in Python, YAML and the shell."""
 
 from __future__ import annotations
 

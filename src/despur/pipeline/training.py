@@ -12,13 +12,13 @@ from despur.mitigate.runs import Run, load_run, save_run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Examples, Study
 from despur.mitigate.trainer import DivergedError, train
-from despur.pipeline.embedded import Embedded
+from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.workspace import Workspace
 
 
-def make_study(embedded: Embedded, attribute: Attribute) -> Study:
+def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
     """What training reads, in float32 on the device: features of the training and validation splits, and prompts."""
     dataset = embedded.dataset
     splits = np.asarray(dataset.table["split"].to_pylist(), dtype=object)
@@ -27,9 +27,7 @@ def make_study(embedded: Embedded, attribute: Attribute) -> Study:
     def examples(split: str) -> Examples:
         dataset.split(split)  # a split with no rows is named
         rows = np.flatnonzero(splits == split)
-        return Examples(
-            embedded.store.rows(rows), torch.from_numpy(dataset.labels[rows]), torch.from_numpy(groups[rows])
-        )
+        return Examples(embedded.rows(rows), torch.from_numpy(dataset.labels[rows]), torch.from_numpy(groups[rows]))
 
     study = Study(
         train=examples("train"),

@@ -1,0 +1,87 @@
+"""The stages as plain functions, for a notebook: things in, things out, no workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from despur.backbones.protocol import Backbone
+from despur.data.examples import Dataset
+from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.features.encode import encode_images
+from despur.metrics import AccuracyReport
+from despur.mitigate.methods import find_method
+from despur.mitigate.runs import Run
+from despur.mitigate.settings import TrainSettings
+from despur.mitigate.trainer import train
+from despur.pipeline.embedded import EmbeddedImages, InMemory
+from despur.pipeline.evaluation import accuracy_of, split_of
+from despur.pipeline.explaining import measure_runs
+from despur.pipeline.training import make_study, run_name
+from despur.progress import Progress, silent
+
+
+def embed(
+    dataset: Dataset,
+    backbone: Backbone,
+    *,
+    batch_size: int = 64,
+    max_unreadable: float = MAX_UNREADABLE,
+    progress: Progress = silent,
+) -> InMemory:
+    """Run the frozen image encoder over a dataset; images that cannot be read are left out.
+
+    Raises:
+        DataError: more than ``max_unreadable`` of the images cannot be read.
+    """
+    batches = list(encode_images(dataset.image_paths(), backbone, batch_size=batch_size, progress=progress))
+    ids, images = dataset.ids, dataset.table["image"].to_pylist()
+    lost = [(ids[row], images[row], reason) for batch in batches for row, reason in batch.unreadable]
+    check_unreadable(quarantine_table(lost), len(dataset), max_unreadable)
+    kept = np.array([row for batch in batches for row in batch.rows], dtype=np.int64)
+    features = torch.cat([batch.features for batch in batches if batch.rows])
+    return InMemory(dataset.rows(kept), backbone, features, device=backbone.device, progress=progress)
+
+
+def mitigate(
+    embedded: EmbeddedImages,
+    method: str = "clip+lc+vc+ls",
+    *,
+    attribute: str | None = None,
+    seeds: Sequence[int] = (0,),
+    **settings: object,
+) -> list[Run]:
+    """Retrain the heads with one method, one run a seed, all side by side.
+
+    Args:
+        method: a name ("group-dro") or losses joined by plus signs ("clip+vc+ls").
+        attribute: the spurious attribute; None: the only one there is.
+        settings: fields of :class:`~despur.mitigate.settings.TrainSettings`, over the method's own defaults.
+
+    Raises:
+        DespurError: an unknown method or setting, or a study that the method means nothing on.
+    """
+    found = find_method(method)
+    chosen = TrainSettings.checked(found.settings, **settings)
+    study = make_study(embedded, embedded.dataset.attribute(attribute))
+    return train(study, found, chosen, seeds=seeds, progress=embedded.progress)
+
+
+def evaluate(
+    embedded: EmbeddedImages, run: Run | None = None, *, split: str = "test", attribute: str | None = None
+) -> AccuracyReport:
+    """Group accuracies of a run, or of the model as it came, on a split."""
+    name = run.attribute if run is not None else embedded.dataset.attribute(attribute).name
+    heads = embedded.heads if run is None else run.heads
+    return accuracy_of(embedded, heads, split_of(embedded, split, name), name)[0]
+
+
+def explain(
+    embedded: EmbeddedImages, runs: Sequence[Run], *, split: str = "test", batch_size: int = 32
+) -> Mapping[str, Float[np.ndarray, "images"]]:
+    """AIoU of every run ("erm-seed0") on every image of a split; NaN where the image has neither box nor mask."""
+    by_name = {run_name(run.method, run.seed): run for run in runs}
+    return measure_runs(embedded, by_name, embedded.dataset.split(split), batch_size)

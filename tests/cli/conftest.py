@@ -1,0 +1,51 @@
+"""The command line, run in this process on a small birdland."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from despur.birdland.write import write_birds
+from despur.cli import app
+
+Despur = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """118 scenes as the Waterbirds download looks; copy before changing."""
+    folder = tmp_path_factory.mktemp("world") / "birds"
+    write_birds(folder, scale=0.01, workers=1)
+    return folder
+
+
+@pytest.fixture
+def own_birds(birds: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(birds, tmp_path / "birds"))
+
+
+@pytest.fixture(scope="session")
+def despur() -> Despur:
+    """Runs one command line; the result has ``exit_code``, ``stdout`` and ``stderr``."""
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def embedded(birds: Path, despur: Despur, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the small ViT's features of ``birds``; copy before changing."""
+    work = tmp_path_factory.mktemp("cli") / "work"
+    result = despur("embed", f"waterbirds:{birds}", "--model", "birdland:vit", "-w", work)
+    assert result.exit_code == 0, result.stderr
+    return work
+
+
+@pytest.fixture
+def own_work(embedded: Path, tmp_path: Path) -> Path:
+    """A copy of it to go on with."""
+    return Path(shutil.copytree(embedded, tmp_path / "work"))
