@@ -47,6 +47,7 @@ class MitigateSettings(BaseModel):
         seed: of the first run.
         train: settings for every method, over the method's own ("epochs", "learning_rate", ...).
         by_method: settings for one method, over ``train``.
+        by_model: the same for one model's spec, over ``by_method``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +58,7 @@ class MitigateSettings(BaseModel):
     seed: int = 0
     train: dict[str, Any] = {}
     by_method: dict[str, dict[str, Any]] = {}
+    by_model: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 class ExplainSettings(BaseModel):

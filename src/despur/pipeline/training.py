@@ -68,9 +68,10 @@ def load_runs(workspace: Workspace) -> dict[str, Run]:
     return {name: load_run(workspace.path("runs", name)) for name in run_names(workspace)}
 
 
-def settings_of(method: Method, settings: MitigateSettings) -> TrainSettings:
-    """The method's own settings, then those for all methods, then those for this one."""
-    chosen = {**settings.train, **settings.by_method.get(method.name, {})}
+def settings_of(method: Method, settings: MitigateSettings, model: str) -> TrainSettings:
+    """The method's own settings, then those for all methods, for this one, and for this one on this model."""
+    of_model = settings.by_model.get(model, {}).get(method.name, {})
+    chosen = {**settings.train, **settings.by_method.get(method.name, {}), **of_model}
     return TrainSettings.checked(method.settings, **chosen)
 
 
@@ -85,7 +86,7 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings) -> list[str]:
     """
     attribute = embedded.dataset.attribute(settings.attribute)
     methods = [find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))]
-    chosen = {method.name: settings_of(method, settings) for method in methods}
+    chosen = {method.name: settings_of(method, settings, embedded.model.spec) for method in methods}
     lazy = _LazyStudy(embedded, attribute)
     names: list[str] = []
     for method in methods:
