@@ -27,9 +27,9 @@ from despur.pipeline.settings import DEFAULT_METHODS
 from despur.pipeline.training import make_study
 from despur.workspace import Workspace, write_json
 
-LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-SEEDS = (100, 101)
-"""Not among the demo's own seeds."""
+LEARNING_RATES = (1e-3, 1e-2, 1e-1, 1.0)
+SEEDS = (100,)
+"""Not one of the demo's own seeds."""
 
 
 def search(workspace: Path) -> dict[str, dict[str, float]]:

@@ -18,7 +18,7 @@ Despur = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """118 scenes as the Waterbirds download looks; copy before changing."""
+    """119 scenes as the Waterbirds download looks; copy before changing."""
     folder = tmp_path_factory.mktemp("world") / "birds"
     write_birds(folder, scale=0.01, workers=1)
     return folder

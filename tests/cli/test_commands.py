@@ -45,7 +45,7 @@ def test_every_stage_in_turn_ends_in_a_report(own_work: Path, despur) -> None:
 def test_json_is_one_object_on_stdout(own_work: Path, despur) -> None:
     result = despur("predict", "-w", own_work, "--json")
     answer = json.loads(result.stdout)
-    assert answer["images"] == 118
+    assert answer["images"] == 119
     assert 0 <= answer["accuracy"] <= 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,9 @@ def test_an_unknown_loss(own_work: Path, despur) -> None:
 def test_a_learning_rate_that_gives_no_finite_number(own_work: Path, despur) -> None:
     result = despur("mitigate", "-w", own_work, "--method", "clip", "--epochs", 2, "--lr", "1e38")
     refused(result, "step", "learning rate")
+    kept = json.loads((own_work / "runs" / "clip-seed0" / "config.json").read_text())
+    assert kept["best_epoch"] == 0
+    assert kept["diverged_step"] is not None
 
 
 def test_an_unknown_kind_of_dataset(tmp_path: Path, despur) -> None:

@@ -33,3 +33,29 @@ def test_a_margin_is_the_labels_logit_minus_the_best_of_the_others() -> None:
     probe = {"probe.weight": torch.zeros(3, 2), "probe.bias": torch.tensor([1.0, 5.0, 3.0])}
     table = predict(["a", "b", "c"], np.array([0, 1, 2]), [(range(3), torch.ones(3, 2))], probe, PROMPTS)
     assert table["margin"].to_pylist() == [-4.0, 2.0, -2.0]
+
+
+def test_predictions_equal_a_loop_over_images_and_classes() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features, prompts = torch.randn(20, 6, generator=draw), torch.randn(3, 4, 5, generator=draw)
+    heads = {
+        "image.weight": torch.randn(7, 6, generator=draw),
+        "text.weight": torch.randn(7, 5, generator=draw),
+        "logit_scale": torch.tensor(2.0),
+    }
+    labels = torch.randint(4, (20,), generator=draw).numpy()
+    batches = [(range(start, min(start + 6, 20)), features[start : start + 6]) for start in range(0, 20, 6)]
+    table = predict([str(number) for number in range(20)], labels, batches, heads, prompts)
+
+    def unit(vector: torch.Tensor) -> torch.Tensor:
+        return vector / vector.norm()
+
+    classes = [
+        unit(torch.stack([unit(heads["text.weight"] @ prompts[t, c]) for t in range(3)]).mean(0)) for c in range(4)
+    ]
+    for row, image, label in zip(table.to_pylist(), features, labels, strict=True):
+        scores = [math.exp(2.0) * float(unit(heads["image.weight"] @ image) @ name) for name in classes]
+        others = [score for number, score in enumerate(scores) if number != label]
+        assert row["predicted"] == scores.index(max(scores))
+        assert row["correct"] == (row["predicted"] == label)
+        assert row["margin"] == pytest.approx(scores[label] - max(others), abs=1e-4)

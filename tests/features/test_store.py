@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -74,6 +75,14 @@ def test_features_that_half_precision_cannot_hold_are_refused(
         build(tmp_path / "f", colour(gain=1e6), photographs(2), dtype="float16")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_features_that_are_no_numbers_are_refused(
+    colour: Any, photographs: Photographs, tmp_path: Path, dtype: str
+) -> None:
+    with pytest.raises(ModelError, match="colour: a feature is not a finite number; check the model's weights"):
+        build(tmp_path / "f", colour(gain=float("nan")), photographs(2), dtype=dtype)
+
+
 @pytest.mark.parametrize("lost", [[1, 4, 5, 6, 7], [0, 1, 2, 3, 9], [8, 9]])
 def test_unreadable_images_have_no_row_and_are_listed(
     colour: Any, photographs: Photographs, tmp_path: Path, lost: list[int]
@@ -104,9 +113,49 @@ def test_another_state_computes_everything_again(colour: Any, photographs: Photo
     assert reds(store)[9] == 18
 
 
+@pytest.mark.parametrize("change", [{"dtype": "float16"}, {"shard_rows": 5}])
+def test_another_precision_or_shard_size_computes_everything_again(
+    colour: Any, photographs: Photographs, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    paths = photographs(10)
+    build(tmp_path / "f", colour(), paths)
+    again = colour()
+    build(tmp_path / "f", again, paths, **change)
+    assert sum(again.batches) == 10
+    build(tmp_path / "anew", colour(), paths, **change)
+    assert contents(tmp_path / "f") == contents(tmp_path / "anew")
+
+
+def test_renamed_examples_keep_their_features_and_take_their_new_names(
+    colour: Any, photographs: Photographs, tmp_path: Path
+) -> None:
+    paths = photographs(10)
+    paths[7].write_bytes(b"")
+    build(tmp_path / "f", colour(), paths)
+    moved = [path.rename(path.with_name(f"{number + 100}.png")) for number, path in enumerate(paths)]
+    again = colour()
+    store = build(tmp_path / "f", again, moved)
+    assert again.batches == []
+    assert store.ids == [f"bird {number + 100}" for number in range(10) if number != 7]
+    assert store.unreadable == [("bird 107", "107.png", "it is empty (zero bytes)")]
+
+
+def test_a_store_of_more_shards_than_a_process_may_open_files_is_read(
+    colour: Any, photographs: Photographs, tmp_path: Path
+) -> None:
+    build(tmp_path / "f", colour(), photographs(250), shard_rows=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        assert reds(FeatureStore(tmp_path / "f")) == list(range(250))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_smaller_dataset_leaves_no_shards_behind(colour: Any, photographs: Photographs, tmp_path: Path) -> None:
     paths = photographs(10)
     build(tmp_path / "f", colour(), paths)
+    (tmp_path / "f" / ".shard-00002.1234abcd.partial.npy").write_bytes(b"half")
     build(tmp_path / "f", colour(), paths[:3], state="second")
     assert sorted(contents(tmp_path / "f")) == ["index.json", "shard-00000.json", "shard-00000.npy"]
 
@@ -114,9 +163,8 @@ def test_a_smaller_dataset_leaves_no_shards_behind(colour: Any, photographs: Pho
 @pytest.mark.parametrize("damage", ["torn", "altered", "gone", "note", "index"])
 def test_a_damaged_store_is_mended(colour: Any, photographs: Photographs, tmp_path: Path, damage: str) -> None:
     paths, folder = photographs(10), tmp_path / "f"
-    store = build(folder, colour(), paths)
-    whole, path = contents(folder), store.shards[1].file
-    assert store.damaged() == []
+    assert build(folder, colour(), paths).damaged() == []
+    whole, path = contents(folder), folder / "shard-00001.npy"
     if damage == "torn":
         path.write_bytes(path.read_bytes()[:-5])
     elif damage == "altered":
@@ -135,17 +183,25 @@ def test_a_damaged_store_is_mended(colour: Any, photographs: Photographs, tmp_pa
 
 def test_an_altered_shard_is_told_from_a_whole_one(colour: Any, photographs: Photographs, tmp_path: Path) -> None:
     store = build(tmp_path / "f", colour(), photographs(10))
-    file = store.shards[1].file
-    file.write_bytes(file.read_bytes()[:-5] + b"\0" * 5)
-    assert FeatureStore(tmp_path / "f").damaged() == [file]
+    altered, gone = (tmp_path / "f" / f"shard-0000{number}.npy" for number in (1, 2))
+    altered.write_bytes(altered.read_bytes()[:-5] + b"\0" * 5)
+    assert FeatureStore(tmp_path / "f").damaged() == [altered]
+    gone.unlink()
+    assert store.damaged() == [altered, gone]
 
 
 def test_reading_a_torn_or_unfinished_store_is_an_error(colour: Any, photographs: Photographs, tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="does not exist"):
         FeatureStore(tmp_path)
-    store = build(tmp_path / "f", colour(), photographs(10))
-    store.shards[1].file.write_bytes(b"torn")
+    build(tmp_path / "f", colour(), photographs(10))
+    one, another = (tmp_path / "f" / f"shard-0000{number}.npy" for number in (1, 2))
+    whole = one.read_bytes()
+    one.write_bytes(b"torn")
     with pytest.raises(WorkspaceError, match=r"shard-00001\.npy: the shard is missing or damaged"):
+        FeatureStore(tmp_path / "f")
+    one.write_bytes(whole)
+    another.write_bytes(whole)
+    with pytest.raises(WorkspaceError, match=r"shard-00002\.npy: the shard does not hold the rows"):
         FeatureStore(tmp_path / "f")
     (tmp_path / "f" / "index.json").write_text("{}")
     with pytest.raises(WorkspaceError, match="does not describe a feature store"):
@@ -180,6 +236,31 @@ def test_an_interrupted_run_goes_on_at_the_first_missing_shard_and_ends_with_the
     build(tmp_path / "f", again, paths)
     assert contents(tmp_path / "f") == contents(tmp_path / "undisturbed")
     assert sum(again.batches) == sum([4, 3, 4, 2][stop_at // 2 :])
+
+
+@pytest.mark.parametrize("stop_after", range(6))
+def test_a_run_stopped_between_batches_goes_on_at_its_shard(
+    colour: Any, photographs: Photographs, tmp_path: Path, stop_after: int
+) -> None:
+    """Ctrl-C lands in the progress display: six batches, of 3, 1, 3, 1, 3 and 1 images, two a shard."""
+    paths = photographs(12)
+    build(tmp_path / "undisturbed", colour(), paths)
+
+    def stopping(steps: Iterable[Any], **_: object) -> Iterator[Any]:
+        for number, step in enumerate(steps):
+            if number == stop_after:
+                raise KeyboardInterrupt
+            yield step
+
+    settings = EmbedSettings(batch_size=3, shard_rows=4, dtype="float32")
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_store(
+            as_dataset(paths), colour(), tmp_path / "f", state="first", settings=settings, progress=cast(Any, stopping)
+        )
+    again = colour()
+    build(tmp_path / "f", again, paths)
+    assert contents(tmp_path / "f") == contents(tmp_path / "undisturbed")
+    assert again.batches == [3, 1] * (3 - stop_after // 2)
 
 
 def test_a_killed_run_loses_at_most_one_shard_and_ends_with_the_same_bytes(

@@ -98,14 +98,14 @@ def test_the_class_prior_is_in_the_loss_and_not_in_the_logits(study: Study) -> N
 def test_the_probe_reaches_logistic_regression(study: Study) -> None:
     """scikit-learn's solution of the same convex problem, loss mean + decay / 2 · |W|² + decay / 2 · |b|²."""
     linear_model = pytest.importorskip("sklearn.linear_model")
-    settings = TrainSettings(learning_rate=1.0, weight_decay=0.01, epochs=150, batch_size=64)
+    settings = TrainSettings(learning_rate=2.0, momentum=0.5, weight_decay=0.1, epochs=80, batch_size=64)
     last = replace(study, val=study.train)
     (run,) = train(last, METHODS["erm-probe"], settings)
     losses = run.history["loss"].to_pylist()
     ones = torch.ones(64, 1, dtype=torch.float64)
     design = torch.cat([study.train.features, ones], 1).numpy()
     # Two opposite rows of a softmax are one row of twice the size, so that its penalty is half as strong.
-    trusted = linear_model.LogisticRegression(C=1 / (64 * 0.01 / 2), fit_intercept=False, tol=1e-10, max_iter=10_000)
+    trusted = linear_model.LogisticRegression(C=1 / (64 * 0.1 / 2), fit_intercept=False, tol=1e-10, max_iter=10_000)
     trusted.fit(design, study.train.labels.numpy())
     logits = torch.from_numpy(trusted.decision_function(design))
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, study.train.labels.double())

@@ -34,7 +34,7 @@ FEW = ExplainSettings(images=12, strips=2, batch_size=4)
 
 @pytest.fixture(scope="session")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """118 scenes as the Waterbirds download looks; copy before changing."""
+    """119 scenes as the Waterbirds download looks; copy before changing."""
     folder = tmp_path_factory.mktemp("world") / "birds"
     write_birds(folder, scale=0.01, workers=1)
     return folder

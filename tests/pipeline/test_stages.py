@@ -208,3 +208,13 @@ def test_a_run_that_diverges_says_so_and_the_other_method_finishes(
 def test_evaluation_on_another_split_is_said_in_the_metrics(own_work: Path, backbone: Backbone) -> None:
     evaluate_stage(Embedded(Workspace.open(own_work), torch.device("cpu"), backbone), "val")
     assert read_json(own_work / "runs" / "pretrained" / "metrics.json")["split"] == "val"
+
+
+def test_a_damaged_shard_is_embedded_again_and_nothing_else(
+    birds: Path, own_work: Path, finished: Embedded, run_everything: Everything
+) -> None:
+    shard = next((own_work / "features").glob("*.npy"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert digests(run_everything(birds, own_work).workspace.root) == digests(finished.workspace.root)

@@ -224,6 +224,22 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         rank(predictions_table(rows), damaged, CLASSES)
 
 
+def test_a_table_without_a_column_that_is_needed_is_told(tmp_path: Path) -> None:
+    rows, _ = planted()
+    with pytest.raises(WorkspaceError, match="phrase"):
+        rank(predictions_table(rows), pa.table({"id": ["bird 00"]}), CLASSES)
+
+
+def test_a_file_cut_short_behind_its_head_is_told(tmp_path: Path) -> None:
+    rows, seen = planted()
+    path = tmp_path / "detections.parquet"
+    pq.write_table(detections_table(seen), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    with pytest.raises(WorkspaceError):
+        rank(predictions_table(rows), path, CLASSES)
+
+
 def test_tables_on_disk_and_in_memory_rank_the_same(tmp_path: Path) -> None:
     rows, seen = planted()
     pq.write_table(predictions_table(rows), tmp_path / "predictions.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,7 +57,7 @@ def cut(count: int, batch_size: int, block: int | None = None) -> list[range]:
 
 
 def decode_images(
-    paths: Sequence[Path], backbone: Backbone, *, batch_size: int, workers: int = 2, block: int | None = None
+    paths: Sequence[Path], backbone: Backbone, *, batch_size: int, workers: int | None = None, block: int | None = None
 ) -> Iterator[Decoded]:
     """Photographs as the encoder wants them, batch by batch in order, decoded ahead in threads.
 
@@ -64,6 +65,7 @@ def decode_images(
     their start and without copying pixels between them.
 
     Args:
+        workers: threads; None: one a processor (more of them only push the encoder aside where it shares these).
         block: no batch crosses a multiple of this many paths.
     """
 
@@ -73,7 +75,7 @@ def decode_images(
         except UnreadableImage as problem:
             return problem.reason
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
 
         def submit(batch: range) -> list[Future[Tensor | str]]:
             return [pool.submit(one, row) for row in batch]
@@ -102,7 +104,7 @@ def encode_images(
     backbone: Backbone,
     *,
     batch_size: int = 64,
-    workers: int = 2,
+    workers: int | None = None,
     block: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[Encoded]:
@@ -111,6 +113,7 @@ def encode_images(
     An image that cannot be read is reported with its reason; it stops nothing.
 
     Args:
+        workers: threads that decode; None: one a processor.
         block: no batch crosses a multiple of this many paths.
     """
     batches = decode_images(paths, backbone, batch_size=batch_size, workers=workers, block=block)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from despur.backbones.protocol import Backbone
@@ -20,9 +18,12 @@ from despur.data.examples import Dataset
 from despur.errors import ModelError, WorkspaceError
 from despur.features.encode import cut, encode_images
 from despur.progress import Progress, silent
-from despur.workspace import fingerprint_file, read_json, write_json, write_whole
+from despur.workspace import fingerprint, fingerprint_file, read_json, write_json, write_whole
 
 INDEX = "index.json"
+
+MAPPED = 64
+"""Shards that are mapped at once: each map holds a file open, and many systems allow a process 1,024."""
 
 
 class EmbedSettings(BaseModel):
@@ -30,7 +31,7 @@ class EmbedSettings(BaseModel):
 
     Attributes:
         batch_size: images that go through the encoder together.
-        workers: threads that decode.
+        workers: threads that decode; None: one a processor.
         dtype: of the features on disk.
         shard_rows: examples a shard; what is lost at most when a run is killed.
     """
@@ -38,19 +39,33 @@ class EmbedSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: Annotated[int, Field(ge=1)] = 64
-    workers: Annotated[int, Field(ge=1)] = 2
+    workers: Annotated[int, Field(ge=1)] | None = None
     dtype: Literal["float16", "float32"] = "float16"
     shard_rows: Annotated[int, Field(ge=1)] = 1024
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(BaseModel):
     """One file of the store: ``ids`` of its rows in order, and what could not be read (id, image, reason)."""
 
-    file: Path
+    model_config = ConfigDict(frozen=True)
+
     checksum: str
     ids: list[str]
     unreadable: list[tuple[str, str, str]]
+
+
+class Note(BaseModel):
+    """What lies beside a shard from the moment that it is whole.
+
+    Images are named by their place among the shard's examples, so that a dataset may rename them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    state: str
+    checksum: str
+    rows: list[int]
+    unreadable: list[tuple[int, str]]
 
 
 class FeatureStore:
@@ -64,16 +79,28 @@ class FeatureStore:
         self.folder = folder
         index = read_json(folder / INDEX)
         try:
-            self.shards = [_shard_of(folder, entry) for entry in index["shards"]]
-        except (KeyError, TypeError) as error:
+            self.shards = [Shard.model_validate(entry) for entry in index["shards"]]
+        except (KeyError, TypeError, ValidationError) as error:
             raise WorkspaceError(
                 "it does not describe a feature store", where=folder / INDEX, now="embed again"
             ) from error
-        self._arrays = [_open_array(shard) for shard in self.shards]
-        self._starts = np.cumsum([0, *(len(shard.ids) for shard in self.shards)]).tolist()
+        # A shard none of whose images could be read does not know the features' shape.
+        self._like = np.empty(0, dtype=np.float32)
+        for number, shard in enumerate(self.shards):
+            array = _open_array(folder / _array_name(number))
+            if len(array) != len(shard.ids):
+                raise WorkspaceError(
+                    "the shard does not hold the rows that the index lists",
+                    where=folder / _array_name(number),
+                    now="embed again",
+                )
+            if len(array):
+                self._like = np.empty((0, *array.shape[1:]), dtype=array.dtype)
+        self._starts = np.cumsum([0, *(len(shard.ids) for shard in self.shards)])
+        self._array = lru_cache(MAPPED)(lambda number: _open_array(folder / _array_name(number)))
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return int(self._starts[-1])
 
     @property
     def ids(self) -> list[str]:
@@ -86,46 +113,45 @@ class FeatureStore:
 
     def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
         """Features of the chosen rows, in the order given and in the precision of the store: [rows, ...]."""
-        # A shard none of whose images could be read does not know the features' shape.
-        sample = next((array for array in self._arrays if len(array)), self._arrays[0])
-        found = np.empty((len(indices), *sample.shape[1:]), dtype=sample.dtype)
+        found = np.empty((len(indices), *self._like.shape[1:]), dtype=self._like.dtype)
         owner = np.searchsorted(self._starts, indices, side="right") - 1
-        for number in np.unique(owner):
+        for number in np.unique(owner).tolist():
             mine = owner == number
-            found[mine] = self._arrays[number][indices[mine] - self._starts[number]]
+            found[mine] = self._array(number)[indices[mine] - self._starts[number]]
         return torch.from_numpy(found)
 
     def batches(self, size: int) -> Iterator[tuple[range, Tensor]]:
         """All rows in order, at most ``size`` at a time."""
-        for start in range(0, len(self), size):
-            span = range(start, min(start + size, len(self)))
+        for span in cut(len(self), size):
             yield span, self.rows(np.arange(span.start, span.stop))
-
-    def shard_of_row(self, row: int) -> Shard:
-        """The shard that holds a row."""
-        return self.shards[bisect_right(self._starts, row) - 1]
 
     def damaged(self) -> list[Path]:
         """Shards whose bytes are not those that were written."""
-        return [shard.file for shard in self.shards if fingerprint_file(shard.file) != shard.checksum]
+        files = [self.folder / _array_name(number) for number in range(len(self.shards))]
+        return [file for file, shard in zip(files, self.shards, strict=True) if not _is_whole(file, shard.checksum)]
 
 
-def _open_array(shard: Shard) -> np.ndarray:
-    """A shard's features as a memory map (an array of no rows cannot be mapped, and need not be)."""
+def _array_name(number: int) -> str:
+    return f"shard-{number:05d}.npy"
+
+
+def _note_name(number: int) -> str:
+    return f"shard-{number:05d}.json"
+
+
+def _is_whole(file: Path, checksum: str) -> bool:
     try:
-        array = np.load(shard.file, mmap_mode="r" if shard.ids else None)
+        return fingerprint_file(file) == checksum
+    except OSError:
+        return False
+
+
+def _open_array(file: Path) -> np.ndarray:
+    """A shard's features as a memory map."""
+    try:
+        return np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise WorkspaceError("the shard is missing or damaged", where=shard.file, now="embed again") from error
-    if len(array) != len(shard.ids):
-        raise WorkspaceError(
-            "the shard does not hold the rows that the index lists", where=shard.file, now="embed again"
-        )
-    return array
-
-
-def _shard_of(folder: Path, entry: dict[str, Any]) -> Shard:
-    unreadable = [(str(name), str(image), str(reason)) for name, image, reason in entry["unreadable"]]
-    return Shard(folder / str(entry["file"]), str(entry["checksum"]), list(entry["ids"]), unreadable)
+        raise WorkspaceError("the shard is missing or damaged", where=file, now="embed again") from error
 
 
 def embed_to_store(
@@ -140,65 +166,59 @@ def embed_to_store(
     """Compute the features of a dataset's images, shard by shard; shards that are already there are kept.
 
     Args:
-        state: fingerprint of everything the features depend on. Shards of another state are computed again.
+        state: fingerprint of what the features are computed from: the images in their order, and the backbone.
+            Shards of another state, precision or size are computed again.
         settings: batch, precision and shard sizes.
 
     Raises:
-        ModelError: a feature does not fit the precision of the store.
+        ModelError: a feature is not finite, or does not fit the precision of the store.
     """
     settings = settings or EmbedSettings()
+    state = fingerprint(state, settings.dtype, settings.shard_rows)
     folder.mkdir(parents=True, exist_ok=True)
     # The index goes first: from here until all shards are there, the store is unfinished.
     (folder / INDEX).unlink(missing_ok=True)
     names, images, paths = dataset.ids, dataset.table["image"].to_pylist(), dataset.image_paths()
-    spans = [
-        range(start, min(start + settings.shard_rows, len(paths)))
-        for start in range(0, len(paths), settings.shard_rows)
-    ]
-    missing = [number for number in range(len(spans)) if not _is_current(folder, number, state)]
+    spans = cut(len(paths), settings.shard_rows)
+    notes = [_current_note(folder, number, state) for number in range(len(spans))]
+    missing = [number for number, note in enumerate(notes) if note is None]
     todo = [row for number in missing for row in spans[number]]
-    features = _in_shards(
-        [paths[row] for row in todo], [len(spans[number]) for number in missing], backbone, settings, progress
-    )
-    for number, (rows, values, unreadable) in zip(missing, features, strict=True):
-        start = spans[number].start
-        entry = {
-            "file": _array_name(number),
-            "state": state,
-            "checksum": _write_array(folder / _array_name(number), values, settings.dtype, backbone.spec),
-            "ids": [names[start + row] for row in rows],
-            "unreadable": [[names[start + row], images[start + row], reason] for row, reason in unreadable],
-        }
-        write_json(folder / _note_name(number), entry)
+    sizes = [len(spans[number]) for number in missing]
+    computed = _in_shards([paths[row] for row in todo], sizes, backbone, settings, progress)
+    for number, (rows, features, unreadable) in zip(missing, computed, strict=True):
+        checksum = _write_array(folder / _array_name(number), features)
+        note = Note(state=state, checksum=checksum, rows=rows, unreadable=unreadable)
+        write_json(folder / _note_name(number), note.model_dump())
+        notes[number] = note
     _remove_others(folder, len(spans))
-    notes = [read_json(folder / _note_name(number)) for number in range(len(spans))]
-    write_json(folder / INDEX, {"state": state, "dtype": settings.dtype, "shards": notes})
+    shards = [
+        Shard(
+            checksum=note.checksum,
+            ids=[names[span[row]] for row in note.rows],
+            unreadable=[(names[span[row]], images[span[row]], reason) for row, reason in note.unreadable],
+        )
+        for span, note in zip(spans, notes, strict=True)
+        if note is not None
+    ]
+    write_json(folder / INDEX, {"shards": [shard.model_dump() for shard in shards]})
     return FeatureStore(folder)
 
 
-def _array_name(number: int) -> str:
-    return f"shard-{number:05d}.npy"
-
-
-def _note_name(number: int) -> str:
-    return f"shard-{number:05d}.json"
-
-
-def _is_current(folder: Path, number: int, state: str) -> bool:
-    """Whether a shard is there, of this state, and byte for byte what was written."""
-    note, array = folder / _note_name(number), folder / _array_name(number)
-    if not note.exists() or not array.exists():
-        return False
+def _current_note(folder: Path, number: int, state: str) -> Note | None:
+    """The note of a shard that is there, of this state, and byte for byte what was written."""
+    file = folder / _note_name(number)
+    if not file.exists():
+        return None
     try:
-        entry = read_json(note)
-        return entry["state"] == state and fingerprint_file(array) == entry["checksum"]
-    except (WorkspaceError, KeyError, TypeError):
-        return False  # a damaged note is as good as none: the shard is computed again
+        note = Note.model_validate(read_json(file))
+    except (WorkspaceError, ValidationError):
+        return None  # a damaged note is as good as none: the shard is computed again
+    return note if note.state == state and _is_whole(folder / _array_name(number), note.checksum) else None
 
 
 def _in_shards(
     paths: Sequence[Path], sizes: Sequence[int], backbone: Backbone, settings: EmbedSettings, progress: Progress
-) -> Iterator[tuple[list[int], Tensor, list[tuple[int, str]]]]:
+) -> Iterator[tuple[list[int], np.ndarray, list[tuple[int, str]]]]:
     """Features of consecutive paths cut into shards: (rows within the shard, features, unreadable rows).
 
     Batches do not cross shards: which images share a batch moves a feature's last bit, and a store ends with the same
@@ -214,24 +234,33 @@ def _in_shards(
     )
     first = 0
     for size in sizes:
-        batches = [next(encoded) for _ in cut(size, settings.batch_size)]
-        yield (
-            [row - first for batch in batches for row in batch.rows],
-            torch.cat([batch.features for batch in batches]),
-            [(row - first, reason) for batch in batches for row, reason in batch.unreadable],
-        )
+        rows: list[int] = []
+        features: list[np.ndarray] = []
+        unreadable: list[tuple[int, str]] = []
+        for _ in cut(size, settings.batch_size):
+            batch = next(encoded)
+            rows += [row - first for row in batch.rows]
+            unreadable += [(row - first, reason) for row, reason in batch.unreadable]
+            if batch.rows:
+                features.append(_in_precision(batch.features, settings.dtype, backbone.spec))
+        yield rows, np.concatenate(features) if features else np.empty(0, dtype=settings.dtype), unreadable
         first += size
     next(encoded, None)  # lets the progress display see the end of what it wraps
 
 
-def _write_array(file: Path, values: Tensor, dtype: str, spec: str) -> str:
-    """Write one shard whole; returns its checksum."""
+def _in_precision(features: Tensor, dtype: str, spec: str) -> np.ndarray:
+    """Features as they are kept; refused where they are not finite or the precision does not reach so far."""
+    if not features.isfinite().all():
+        raise ModelError("a feature is not a finite number", where=spec, now="check the model's weights")
     with np.errstate(over="ignore"):  # told below, in a sentence
-        array = values.numpy().astype(dtype)
+        array = features.numpy().astype(dtype)
     if not np.isfinite(array).all():
-        raise ModelError(
-            f"a feature is too large for {dtype} or not a number", where=spec, now="embed with --dtype float32"
-        )
+        raise ModelError(f"a feature is too large for {dtype}", where=spec, now="embed with --dtype float32")
+    return array
+
+
+def _write_array(file: Path, array: np.ndarray) -> str:
+    """Write one shard whole; returns its checksum."""
     with write_whole(file) as temporary:
         with temporary.open("wb") as handle:
             np.save(handle, array)
@@ -241,16 +270,10 @@ def _write_array(file: Path, values: Tensor, dtype: str, spec: str) -> str:
 
 def _remove_others(folder: Path, count: int) -> None:
     """Delete shards past the last one, left by a larger dataset, and files that a killed run left half written."""
-    for file in folder.glob(".shard-*.partial.*"):
-        file.unlink()
-    for file in folder.glob("shard-*"):
-        if int(file.stem.removeprefix("shard-")) >= count:
+    for pattern in (".shard-*.partial.*", ".index.*.partial.*"):
+        for file in folder.glob(pattern):
             file.unlink()
-
-
-def state_digest(parts: Sequence[str]) -> str:
-    """One digest over many, in order."""
-    digest = hashlib.blake2b(digest_size=32)
-    for part in parts:
-        digest.update(part.encode() + b"\n")
-    return digest.hexdigest()
+    for file in folder.glob("shard-*"):
+        number = file.stem.removeprefix("shard-")
+        if number.isdecimal() and int(number) >= count:
+            file.unlink()

@@ -12,9 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from despur.workspace import write_whole
+from despur.workspace import fingerprint, write_whole
 
 Encode = Callable[[list[str]], Float[Tensor, "texts d_text"]]
+
+AT_ONCE = 4096
+"""Texts that are encoded before the file is written; what is lost at most when a run is killed."""
 
 
 class TextStore:
@@ -30,32 +33,38 @@ class TextStore:
         self.state = state
 
     def features(self, texts: Sequence[str], encode: Encode) -> Float[Tensor, "texts d_text"]:
-        """Features of the texts in order; ``encode`` is called for those that are not there yet, if any."""
+        """Features of the texts (one at least) in order; ``encode`` is called for those that are not there yet."""
         known, stored = self._load()
         missing = list(dict.fromkeys(text for text in texts if text not in known))
-        if missing:
-            fresh = encode(missing)
-            stored = fresh if stored is None else torch.cat([stored, fresh])
-            known |= {text: len(known) + place for place, text in enumerate(missing)}
+        for start in range(0, len(missing), AT_ONCE):
+            part = missing[start : start + AT_ONCE]
+            stored = torch.cat([stored, encode(part)])
+            known |= {text: len(known) + place for place, text in enumerate(part)}
             self._save(list(known), stored)
-        assert stored is not None, "no texts were asked for"
         return stored[[known[text] for text in texts]]
 
-    def _load(self) -> tuple[dict[str, int], Tensor | None]:
+    def _load(self) -> tuple[dict[str, int], Tensor]:
+        """What the file holds: the row of each text, and the rows; nothing where it is damaged or of another state."""
+        nothing: tuple[dict[str, int], Tensor] = {}, torch.empty(0)
         if not self.file.exists():
-            return {}, None
+            return nothing
         try:
             with safe_open(self.file, framework="pt") as opened:
-                about = json.loads((opened.metadata() or {})["about"])
-                if about["state"] != self.state:
-                    return {}, None
-                texts: list[str] = about["texts"]
-                return {text: row for row, text in enumerate(texts)}, opened.get_tensor("features")
-        except (SafetensorError, KeyError, ValueError):
-            return {}, None  # damaged: whatever is needed is encoded again
+                about, features = opened.metadata(), opened.get_tensor("features")
+            entry = json.loads(about["index"])
+            texts: list[str] = entry["texts"]
+            whole = entry["checksum"] == self._checksum(texts, features)
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+            return nothing
+        return ({text: row for row, text in enumerate(texts)}, features) if whole else nothing
 
     def _save(self, texts: list[str], features: Tensor) -> None:
-        # One entry: safetensors writes several in no fixed order, and the same texts should give the same bytes.
-        about = json.dumps({"state": self.state, "texts": texts}, ensure_ascii=False)
+        entry = {"checksum": self._checksum(texts, features), "texts": texts}
+        # One entry: safetensors writes several in an order of chance, and equal stores are equal bytes.
+        about = {"index": json.dumps(entry, ensure_ascii=False)}
         with write_whole(self.file) as temporary:
-            save_file({"features": features.contiguous()}, temporary, metadata={"about": about})
+            save_file({"features": features}, temporary, metadata=about)
+
+    def _checksum(self, texts: list[str], features: Tensor) -> str:
+        """Of the encoder's state, the texts and their features: a match says that all three are as they were."""
+        return fingerprint(self.state, texts, features.numpy().tobytes())

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.errors import WorkspaceError
 from despur.features.predict import predict
 from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
 from despur.pipeline.embedded import EMBED, Embedded
@@ -52,8 +53,7 @@ def embed_stage(
     ]
 
     def work() -> None:
-        # Which thread decodes and how many images share a batch change no feature that is kept, and labels change none:
-        # shards that are there stay good.
+        # Labels and other columns change no feature: shards of the same images and weights stay good.
         state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.shard_rows)
         store = embed_to_store(dataset, backbone, folder, state=state, settings=settings, progress=progress)
         quarantine = quarantine_table(store.unreadable)
@@ -63,6 +63,8 @@ def embed_stage(
             save_file(backbone.heads(), temporary)
         write_parquet(workspace.path("examples.parquet"), to_arrow(_readable(dataset, store)))
 
+    if not _is_whole(folder):
+        (folder / "index.json").unlink(missing_ok=True)  # the shards that are sound are kept
     return run_stage(
         workspace,
         EMBED,
@@ -72,6 +74,14 @@ def embed_stage(
         work=work,
         seed=model.seed,
     )
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the store is there and every shard holds the bytes that were written."""
+    try:
+        return not FeatureStore(folder).damaged()
+    except WorkspaceError:
+        return False
 
 
 def _readable(dataset: Dataset, store: FeatureStore) -> Dataset:

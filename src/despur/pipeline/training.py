@@ -122,16 +122,17 @@ def _train_method(
 
     def work() -> None:
         checkpoint.parent.mkdir(exist_ok=True)
+        stopped: DivergedError | None = None
         try:
             runs = train(lazy.study(), method, settings, seeds=seeds, progress=embedded.progress, checkpoint=checkpoint)
         except DivergedError as problem:
-            if len(seeds) == 1:
-                raise
-            runs = problem.runs
+            runs, stopped = problem.runs, problem
         for folder, run in zip(folders, runs, strict=True):
             folder.mkdir(exist_ok=True)
             save_run(folder, run)
         checkpoint.unlink(missing_ok=True)
+        if stopped is not None and len(seeds) == 1:
+            raise stopped  # what was sound of it is kept
 
     run_stage(
         workspace,

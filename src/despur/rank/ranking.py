@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 
+from despur.errors import WorkspaceError
 from despur.rank.counting import PairCounts, Population, Sightings, Source, count_pairs, read_population, read_sightings
 from despur.rank.order import Order, candidates, sides, strength
 from despur.rank.shortlist import shortlist
@@ -124,16 +125,21 @@ def rank(
     settings = settings or RankSettings()
     # Neither table's order matters: images are numbered by class and id, and detections are sorted here.
     connection = duckdb.connect(config={"memory_limit": memory, "preserve_insertion_order": False})
-    with connection:
-        population = read_population(
-            connection,
-            predictions,
-            len(classes),
-            examples=examples,
-            split=settings.split,
-            quarantined=quarantined,
-        )
-        sightings = read_sightings(connection, detections, population, len(classes), min_score=settings.min_score)
+    connection.execute("SET enable_progress_bar = false")
+    try:
+        with connection:
+            population = read_population(
+                connection,
+                predictions,
+                len(classes),
+                examples=examples,
+                split=settings.split,
+                quarantined=quarantined,
+            )
+            sightings = read_sightings(connection, detections, population, len(classes), min_score=settings.min_score)
+    except duckdb.Error as problem:
+        reason = str(problem).splitlines()[0]
+        raise WorkspaceError(f"the tables cannot be counted ({reason})", now="run the stages again") from problem
     counts = count_pairs(population, sightings, min_count=settings.min_count)
     table = _table(population, sightings, counts, classes, settings)
     about = {

@@ -1,0 +1,27 @@
+"""Detection: which phrases of a vocabulary are seen in which images, and where."""
+
+from despur.detect.column import column_detections
+from despur.detect.load import CHECKPOINTS, load_detector
+from despur.detect.protocol import Detections, Detector, Queries
+from despur.detect.schema import SCHEMA
+from despur.detect.table import DetectSettings, Searched, detect_to_table, read_searched
+from despur.detect.vocabulary import Removal, Vocabulary, load_vocabulary, named_classes, near_synonyms
+
+__all__ = [
+    "CHECKPOINTS",
+    "SCHEMA",
+    "DetectSettings",
+    "Detections",
+    "Detector",
+    "Queries",
+    "Removal",
+    "Searched",
+    "Vocabulary",
+    "column_detections",
+    "detect_to_table",
+    "load_detector",
+    "load_vocabulary",
+    "named_classes",
+    "near_synonyms",
+    "read_searched",
+]

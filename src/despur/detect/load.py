@@ -1,0 +1,98 @@
+"""Specs to detectors: what ``owlvit`` or ``hf:DIR`` on a command line stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    GroundingDinoForObjectDetection,
+    Owlv2ForObjectDetection,
+    OwlViTForObjectDetection,
+)
+
+from despur.backbones.hub import expect_files
+from despur.backbones.protocol import Backbone
+from despur.detect.grounding_dino import GroundingDinoDetector
+from despur.detect.owl import OwlDetector
+from despur.detect.protocol import Detector
+from despur.detect.tagger import Tagger
+from despur.errors import ModelError, SettingsError, nearest
+
+CHECKPOINTS = {
+    "owlvit": "google/owlvit-base-patch32",
+    "owlv2": "google/owlv2-base-patch16-ensemble",
+    "grounding-dino": "IDEA-Research/grounding-dino-tiny",
+}
+"""What is fetched for a detector that is named without a place."""
+
+BUILDERS: dict[str, tuple[Any, Callable[..., Detector[Any]]]] = {
+    "owlvit": (OwlViTForObjectDetection, OwlDetector),
+    "owlv2": (Owlv2ForObjectDetection, OwlDetector),
+    "grounding-dino": (GroundingDinoForObjectDetection, GroundingDinoDetector),
+}
+"""By ``model_type`` of a checkpoint's ``config.json``."""
+
+
+def load_detector(
+    spec: str,
+    *,
+    threshold: float | None = None,
+    device: str | torch.device = "cpu",
+    backbone: Backbone | None = None,
+) -> Detector[Any]:
+    """The detector that a spec names.
+
+    ``column`` is no detector of images; see :func:`despur.detect.column.column_detections`.
+
+    Args:
+        spec: ``owlvit``, ``owlv2`` or ``grounding-dino`` (their usual checkpoints); ``hf:NAME-or-DIR`` (any checkpoint
+            of these kinds); ``tagger`` (the model under study itself).
+        threshold: score above which something is seen; None: the detector's own habit.
+        backbone: the model under study, for ``tagger``.
+
+    Raises:
+        SettingsError: the spec is unknown, or ``tagger`` has no model to ask.
+        ModelError: the checkpoint cannot be had, or is of another kind.
+    """
+    chosen: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
+    if spec == "tagger":
+        if backbone is None:
+            raise SettingsError("the tagger asks the model under study, and none is given", now="name it with --model")
+        return Tagger(backbone, **chosen)
+    kind, _, place = spec.partition(":")
+    if spec not in CHECKPOINTS and (kind != "hf" or not place):
+        known = [*CHECKPOINTS, "tagger", "column", "hf:NAME-or-DIR"]
+        raise SettingsError(f"there is no detector {spec!r}", now=nearest(spec, known))
+    name = CHECKPOINTS.get(spec, place)
+    try:
+        return _from_checkpoint(name, spec, device, chosen)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"the detector {name!r} cannot be had ({reason})",
+            where=spec,
+            now="download its folder where there is a network and name it with --detector hf:DIR, or use tagger",
+        ) from error
+
+
+def _from_checkpoint(name: str, spec: str, device: str | torch.device, settings: dict[str, Any]) -> Detector[Any]:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        expect_files(name, "config.json")
+    place = str(folder) if folder.is_dir() else name
+    config = AutoConfig.from_pretrained(place)
+    if config.model_type not in BUILDERS:
+        raise ModelError(
+            f"it is a {config.model_type} model, and despur detects with {', '.join(BUILDERS)}", where=spec
+        )
+    model_class, detector_class = BUILDERS[config.model_type]
+    model = model_class.from_pretrained(place, use_safetensors=True).to(device)
+    tokenizer, image_processor = AutoTokenizer.from_pretrained(place), AutoImageProcessor.from_pretrained(place)
+    return detector_class(model, tokenizer, image_processor, spec=spec, **settings)
