@@ -74,14 +74,21 @@ def _folder(tail: str, seed: int) -> Dataset:
 
 
 def _birdland(tail: str, seed: int, folder: Path, progress: Progress) -> Dataset:
+    """``birds`` (the default), ``birds:0.5`` for half of its images, or ``objects``."""
     from despur.birdland.write import write_birds, write_objects
     from despur.data.table import load_table
     from despur.data.waterbirds import load_waterbirds
 
-    study = tail or "birds"
-    place = folder / f"birdland-{study}-{seed}"
+    study, _, scale = (tail or "birds").partition(":")
+    place = folder / "-".join(["birdland", study, *([scale] if scale else []), str(seed)])
     if study == "birds":
-        write_birds(place, seed=seed, progress=progress)
+        try:
+            share = float(scale or 1)
+        except ValueError as error:
+            raise DataError(
+                f"{scale!r} is no number", where=f"birdland:{tail}", now="write birdland:birds:0.5"
+            ) from error
+        write_birds(place, seed=seed, scale=share, progress=progress)
         return load_waterbirds(place)
     if study == "objects":
         write_objects(place, seed=seed, progress=progress)

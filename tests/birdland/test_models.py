@@ -106,7 +106,8 @@ def test_a_resized_model_keeps_all_but_its_grid_of_positions(name: str, size: in
     whole = resized(small)
     old, new = small.model.state_dict(), whole.model.state_dict()
     changed = [key for key in old if old[key].shape != new[key].shape or not torch.equal(old[key], new[key])]
-    assert len(changed) == 1 and changed[0].endswith("positional_embedding")
+    (name_of_change,) = changed
+    assert name_of_change.endswith("positional_embedding")
     assert torch.equal(old[changed[0]][0], new[changed[0]][0])
     assert whole.preprocessing.size == load_small(name).preprocessing.size
 

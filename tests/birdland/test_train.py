@@ -96,7 +96,7 @@ def test_the_rate_rises_then_falls_to_zero():
     settings = FitSettings(learning_rate=1.0, warm_up=10)
     rates = [learning_rate_at(step, 110, settings) for step in range(111)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
     assert rates[110] == pytest.approx(0.0)
 
 
