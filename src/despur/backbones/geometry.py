@@ -38,7 +38,7 @@ class Framing:
         else:
             choose = min if self.mode == "shortest" else max
             ratio = choose(width / self.width, height / self.height)
-            scaled_width, scaled_height = round(width / ratio), round(height / ratio)
+            scaled_width, scaled_height = max(1, round(width / ratio)), max(1, round(height / ratio))
         return (
             scaled_width,
             scaled_height,

@@ -83,7 +83,7 @@ def recipe_for(
         tagged, captioned = tagged.of_size(scenes), captioned.of_size(scenes)
     if correlation is not None:
         change = {"bird_correlation": correlation, "object_correlation": correlation}
-        captioned = captioned.model_copy(update=change)
+        captioned = Corpus.model_validate({**captioned.model_dump(), **change})
     update: dict[str, int] = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
     return Recipe(
         name=name,

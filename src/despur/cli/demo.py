@@ -15,7 +15,7 @@ from despur.cli.run import summary, tables
 @command
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="One model and one seed.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed and half of the scenes.")] = False,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""The demo's study: both small models on birdland, every row of Table 4 and ERM with the class prior."""
+"""The demo's study: a small model on birdland, every row of Table 4 and ERM with the class prior."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from despur.pipeline.settings import ExplainSettings, MitigateSettings, StudySettings
 
-MODELS = ("birdland:resnet", "birdland:vit")
+MODELS = ("birdland:resnet",)
+"""``birdland:vit`` is not among them yet: its features hardly tell the birds apart, so that there is nothing to repair."""
 
 EPOCHS = 40
 """Small models on small features settle within a tenth of the paper's 300."""
@@ -24,7 +25,7 @@ def demo_study(folder: Path, *, quick: bool = False, seed: int = 0) -> StudySett
 
     Args:
         folder: where everything is written.
-        quick: one model, one seed, half of the scenes, fewer explained images.
+        quick: one seed, half of the scenes, fewer explained images.
         seed: of the world and of the first run.
     """
     chosen = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))["chosen"]
@@ -34,7 +35,7 @@ def demo_study(folder: Path, *, quick: bool = False, seed: int = 0) -> StudySett
     }
     return StudySettings(
         dataset=f"birdland:birds:{QUICK_SCALE if quick else SCALE}",
-        models=MODELS[:1] if quick else MODELS,
+        models=MODELS,
         workspace=folder.resolve(),
         seed=seed,
         mitigate=MitigateSettings(seeds=1 if quick else 5, seed=seed, train={"epochs": EPOCHS}, by_model=by_model),
