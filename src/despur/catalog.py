@@ -33,10 +33,12 @@ def load_dataset(
     """The examples that a spec names.
 
     Args:
-        spec: ``waterbirds:DIR``, ``table:FILE``, ``folder:DIR`` or ``birdland``.
+        spec: ``waterbirds:DIR``, ``table:FILE``, ``folder:DIR``, or the built-in world: ``birdland``,
+            ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
         seed: of splits that are drawn, and of the built-in world.
         allow_outside: let a table name images outside its own folder.
         folder: where ``birdland`` is written, if it is not there yet; by default the user's cache.
+        progress: shows the drawing of a world that is not there yet.
 
     Raises:
         DataError: the kind is unknown, or the data are not what the spec promises.
@@ -110,9 +112,12 @@ def load_backbone(
         spec: ``open_clip:ARCH/TAG``, ``open_clip:ARCH/FILE``, ``birdland:resnet`` or ``birdland:vit``.
         random_weights: let an architecture run without weights, drawn from ``seed``.
         trainable: "projection", or "attention-pool" for a ResNet's whole pool.
+        device: where its encoders run.
+        seed: of random weights.
 
     Raises:
         ModelError: the kind or name is unknown, or its weights cannot be had.
+        SettingsError: the model has no such trainable part.
     """
     kind, _, tail = spec.partition(":")
     if kind == "open_clip":

@@ -99,7 +99,7 @@ def wilson_interval(
     hits: Int[np.ndarray, "groups"], sizes: Int[np.ndarray, "groups"]
 ) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
     """95% Wilson interval of each proportion hits / sizes; every size is at least 1."""
-    from statsmodels.stats.proportion import proportion_confint  # with pandas and SciPy: a second to import
+    from statsmodels.stats.proportion import proportion_confint  # here: it brings pandas, a second
 
     low, high = proportion_confint(hits, sizes, alpha=0.05, method="wilson")
     # Rounding can put a bound past a rate of exactly 0 or 1.

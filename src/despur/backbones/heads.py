@@ -8,7 +8,13 @@ name               shape                      meaning
 =================  =========================  ==========================================================
 image.weight       [dim, d_image]             image projection (ViT: ``proj`` transposed, ResNet: ``c_proj``)
 image.bias         [dim]                      only where the model has one (ResNet)
-pool.*             see ``attention_pool``     instead of ``image.*`` when the whole attention pool is trained
+pool.c.weight      [dim, channels]            ``pool.*`` instead of ``image.*`` when the whole attention pool is trained
+pool.c.bias        [dim]
+pool.X.weight      [channels, channels]       for X in q, k, v
+pool.X.bias        [channels]
+pool.positions     [1 + height*width,         the mean's, then each position's
+                   channels]
+pool.heads         []                         integer: how many attention heads; not trained
 text.weight        [dim, d_text]              text projection
 text.bias          [dim]                      only where the model has one (SigLIP)
 logit_scale        []                         log(1 / τ)

@@ -199,7 +199,11 @@ class OpenClipBackbone:
 
 
 def check_towers(model: nn.Module, spec: str) -> ModifiedResNet | VisionTransformer:
-    """The image tower, if both towers are of a kind that this module knows."""
+    """The image tower, if both towers are of a kind that this module knows.
+
+    Raises:
+        ModelError: one of them is not.
+    """
     if not isinstance(model, CLIP | CustomTextCLIP):
         raise ModelError(f"open_clip's {type(model).__name__} is not a pair of encoders that despur knows", where=spec)
     visual = model.visual
@@ -220,7 +224,11 @@ def check_towers(model: nn.Module, spec: str) -> ModifiedResNet | VisionTransfor
 
 
 def check_config(choice: Choice) -> dict[str, Any]:
-    """The architecture's configuration, refused before anything is fetched or built if a tower is not known."""
+    """The architecture's configuration, read before anything is fetched or built.
+
+    Raises:
+        ModelError: a tower is of a kind that this module does not know.
+    """
     config: dict[str, Any] = get_model_config(choice.architecture) or {}
     foreign = {
         "timm": "timm_model_name" in config["vision_cfg"],

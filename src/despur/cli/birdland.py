@@ -27,7 +27,7 @@ def write(
 ) -> None:
     """Draw birdland: scenes, masks and boxes.
 
-    Example: despur birdland write birds --scale 0.1
+    Example: despur birdland write FOLDER --scale 0.1
     """
     from despur.birdland.write import write_birds, write_objects
     from despur.errors import SettingsError, nearest

@@ -21,6 +21,7 @@ LOG_EVERY = 10.0
 """Seconds between progress lines where stderr is not a terminal."""
 
 INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
 def command(function: Callable[P, None]) -> Callable[P, None]:

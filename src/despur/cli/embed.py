@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from despur.cli.console import bar, command, say, show
+from despur.cli.console import bar, command, show
+from despur.cli.opening import say_waiting
 from despur.cli.options import (
     DebugOption,
     DeviceOption,
@@ -55,8 +56,8 @@ def embed(
     where = choose_device(device)
     examples = load_dataset(dataset, seed=seed, allow_outside=allow_outside, folder=workspace, progress=bar)
     backbone = load_backbone(model, random_weights=random_weights, trainable=trainable, device=where, seed=seed)
-    opened = Workspace.create(workspace, dataset=dataset, model=model)
-    with opened.lock(on_wait=lambda: say("waiting for another process to finish with this workspace")):
+    opened = Workspace.create(workspace, dataset=dataset, model=model, on_wait=say_waiting)
+    with opened.lock(on_wait=say_waiting):
         computed = embed_stage(
             opened,
             examples,

@@ -33,12 +33,14 @@ def mitigate(
     losses: Annotated[str | None, typer.Option(help="Losses instead of a named method: clip,vc,lc,ls.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Weight of a loss, as ls=0.5; 1 where not given.")] = None,
     attribute: AttributeOption = None,
-    seeds: Annotated[int, typer.Option(help="Runs a method.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of each method, with this many seeds from --seed on.")] = 1,
     seed: SeedOption = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
-    weight_decay: Annotated[float | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in each step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", "--lr", help="Of SGD; each method's own by default.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of SGD; each method's own by default.")] = None,
     similarity: Annotated[
         str | None, typer.Option(help="contrastive (the paper) or cosine (its released code).")
     ] = None,

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from despur.pipeline.embedded import Embedded
 
 
+def say_waiting() -> None:
+    """What a person is told before a command waits for another one."""
+    say("waiting for another process to finish with this workspace")
+
+
 @contextmanager
 def opened(folder: Path, device: str) -> Generator[Embedded]:
     """The workspace of a folder, locked while the block runs.
@@ -25,5 +30,5 @@ def opened(folder: Path, device: str) -> Generator[Embedded]:
     from despur.workspace import Workspace
 
     workspace = Workspace.open(folder)
-    with workspace.lock(on_wait=lambda: say("waiting for another process to finish with this workspace")):
+    with workspace.lock(on_wait=say_waiting):
         yield Embedded(workspace, choose_device(device), progress=bar)

@@ -15,6 +15,9 @@ from despur.errors import DataError, nearest
 
 SPLITS = ("train", "val", "test")
 
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in upright pixels."""
+
 BASE_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -80,31 +83,46 @@ class Dataset:
         indices = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         return replace(self, table=self.table.take(pa.array(indices, type=pa.int64())))
 
-    def split(self, name: str) -> Dataset:
-        """The rows of one split; a split with no rows is an error that names it."""
-        keep = np.asarray(self.table["split"].to_pylist(), dtype=object) == name
-        if not keep.any():
+    def split_rows(self, name: str) -> Int[np.ndarray, "rows"]:
+        """Indices of one split's rows.
+
+        Raises:
+            DataError: the split has none.
+        """
+        rows = np.flatnonzero(np.asarray(self.table["split"].to_pylist(), dtype=object) == name)
+        if not len(rows):
             raise DataError(
                 f"the split {name!r} has no images", where=self.spec, now=f"a study needs all of {', '.join(SPLITS)}"
             )
-        return self.rows(keep)
+        return rows
+
+    def split(self, name: str) -> Dataset:
+        """One split's rows; refused as by :meth:`split_rows` where there are none."""
+        return self.rows(self.split_rows(name))
 
     def attribute(self, name: str | None = None) -> Attribute:
-        """The attribute of that name; with None the only one there is."""
+        """The attribute of that name; with None the only one there is.
+
+        Raises:
+            DataError: there is no such attribute, none at all, or (with None) more than one.
+        """
         known = [attribute.name for attribute in self.attributes]
+        if not known:
+            raise DataError(
+                "the dataset has no attributes",
+                where=self.spec,
+                now="give one, as a 0/1 column of a table (table:FILE)",
+            )
         if name is None:
             if len(known) != 1:
-                offered = ", ".join(known) or "none"
                 raise DataError(
-                    f"the dataset has {len(known)} attributes ({offered})",
+                    f"the dataset has {len(known)} attributes ({', '.join(known)})",
                     where=self.spec,
                     now="say which one is spurious with --attribute",
                 )
             return self.attributes[0]
         if name not in known:
-            raise DataError(
-                f"there is no attribute {name!r}", where=self.spec, now=nearest(name, known) if known else None
-            )
+            raise DataError(f"there is no attribute {name!r}", where=self.spec, now=nearest(name, known))
         return self.attributes[known.index(name)]
 
     def present(self, attribute: str) -> Bool[np.ndarray, "images"]:

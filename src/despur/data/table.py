@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from despur.data.delimited import check_columns, read_delimited
-from despur.data.examples import Attribute, Dataset, make_dataset
+from despur.data.examples import Attribute, Box, Dataset, make_dataset
 from despur.data.paths import absolute, check_inside, check_some_exist
 from despur.data.splits import check_splits, split_name
 from despur.errors import DataError
@@ -27,7 +27,6 @@ EXPECTED = "columns: image, label, split; optional: id, mask, box or x0, y0, x1,
 YES_OR_NO = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
 
 Column = list[Any]
-Box = tuple[float, float, float, float]
 
 
 def _read(file: Path) -> dict[str, Column]:
@@ -68,7 +67,7 @@ def _filled(file: Path, name: str, column: Column) -> Column:
     return column
 
 
-def _labels(file: Path, column: Column) -> tuple[list[str], list[int]]:
+def _labels(column: Column) -> tuple[list[str], list[int]]:
     """Class names and each row's index into them: numbers in their order, names in the alphabet's."""
     words = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in column]
     distinct = set(words)
@@ -160,7 +159,7 @@ def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
     file = absolute(file)
     columns = _read(file)
     images = [str(name) for name in _filled(file, "image", columns["image"])]
-    classes, labels = _labels(file, _filled(file, "label", columns["label"]))
+    classes, labels = _labels(_filled(file, "label", columns["label"]))
     splits = _splits(file, _filled(file, "split", columns["split"]))
     masks = [None if name is None else str(name) for name in columns.get("mask", [None] * len(images))]
     if not allow_outside:

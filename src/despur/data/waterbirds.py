@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from despur.data.delimited import check_columns, read_delimited
-from despur.data.examples import SPLITS, Attribute, Dataset, make_dataset
+from despur.data.examples import SPLITS, Attribute, Box, Dataset, make_dataset
 from despur.data.paths import absolute, check_inside, check_some_exist
 from despur.data.splits import check_splits
 from despur.errors import DataError
@@ -18,8 +18,6 @@ FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")
 COLUMNS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
 CLASSES = ("landbird", "waterbird")
 WATER = Attribute("water", "on water", "on land")
-
-Box = tuple[float, float, float, float]
 
 
 def _folder(root: Path) -> Path:

@@ -23,6 +23,9 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 """``margin``: the label's logit minus the highest other one; above 0 where the prediction is right."""
 
+PREDICTED_AT_ONCE = 4096
+"""Images whose features are on the device together."""
+
 
 @torch.no_grad()
 def predict(

@@ -54,8 +54,8 @@ class Shard(BaseModel):
     unreadable: list[tuple[str, str, str]]
 
 
-class Note(BaseModel):
-    """What lies beside a shard from the moment that it is whole.
+class ShardNote(BaseModel):
+    """What lies beside a shard (``shard-00000.json``) from the moment that it is whole.
 
     Images are named by their place among the shard's examples, so that a dataset may rename them.
     """
@@ -187,7 +187,7 @@ def embed_to_store(
     computed = _in_shards([paths[row] for row in todo], sizes, backbone, settings, progress)
     for number, (rows, features, unreadable) in zip(missing, computed, strict=True):
         checksum = _write_array(folder / _array_name(number), features)
-        note = Note(state=state, checksum=checksum, rows=rows, unreadable=unreadable)
+        note = ShardNote(state=state, checksum=checksum, rows=rows, unreadable=unreadable)
         write_json(folder / _note_name(number), note.model_dump())
         notes[number] = note
     _remove_others(folder, len(spans))
@@ -204,13 +204,13 @@ def embed_to_store(
     return FeatureStore(folder)
 
 
-def _current_note(folder: Path, number: int, state: str) -> Note | None:
+def _current_note(folder: Path, number: int, state: str) -> ShardNote | None:
     """The note of a shard that is there, of this state, and byte for byte what was written."""
     file = folder / _note_name(number)
     if not file.exists():
         return None
     try:
-        note = Note.model_validate(read_json(file))
+        note = ShardNote.model_validate(read_json(file))
     except (WorkspaceError, ValidationError):
         return None  # a damaged note is as good as none: the shard is computed again
     return note if note.state == state and _is_whole(folder / _array_name(number), note.checksum) else None

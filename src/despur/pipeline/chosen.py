@@ -24,7 +24,7 @@ def best_method(runs: Mapping[str, Run]) -> str | None:
 
 
 def best_run(runs: Mapping[str, Run]) -> str | None:
-    """The first seed of the best method."""
+    """The name of the best method's sound run with the lowest seed; None: nothing is trained."""
     method = best_method(runs)
     sound = [name for name, run in runs.items() if run.method == method and run.diverged_step is None]
     return min(sound, key=lambda name: runs[name].seed) if sound else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from despur.pipeline.settings import ExplainSettings, MitigateSettings, StudySettings
 
 MODELS = ("birdland:resnet",)
-"""``birdland:vit`` is not among them yet: its features hardly tell the birds apart, so that there is nothing to repair."""
+"""``birdland:vit`` is not among them yet: its features hardly tell the birds apart, so there is nothing to repair."""
 
 EPOCHS = 40
 """Small models on small features settle within a tenth of the paper's 300."""

@@ -20,10 +20,9 @@ from despur.features.encode import encode_prompts, encode_texts
 from despur.features.store import FeatureStore
 from despur.features.texts import TextStore
 from despur.mitigate.runs import load_heads
-from despur.pipeline.runner import stage_state
 from despur.pipeline.settings import ModelSettings
 from despur.progress import Progress, silent
-from despur.workspace import Workspace, read_parquet
+from despur.workspace import StageRecord, Workspace, read_parquet
 
 EMBED = "embed"
 
@@ -125,25 +124,30 @@ class Embedded(EmbeddedImages):
     progress: Progress = silent
 
     @property
-    def state(self) -> str:
-        """Fingerprint of the embed stage.
+    def record(self) -> StageRecord:
+        """What the embed stage was computed from.
 
         Raises:
             WorkspaceError: it has not finished.
         """
-        state = stage_state(self.workspace, EMBED)
-        if not state:
+        record = self.workspace.record(EMBED)
+        if record is None:
             raise WorkspaceError(
                 "no images are embedded yet",
                 where=self.workspace.root,
                 now=f"run: despur embed DATASET --model MODEL -w {self.workspace.root}",
             )
-        return state
+        return record
+
+    @property
+    def state(self) -> str:
+        """Fingerprint of the embed stage; an error where it has not finished, as for ``record``."""
+        return self.record.inputs
 
     @cached_property
     def dataset(self) -> Dataset:
         """The images that could be read, a row a feature."""
-        _ = self.state
+        _ = self.record  # an unfinished embedding is refused, not read
         return from_arrow(read_parquet(self.workspace.path("examples.parquet")))
 
     @cached_property
@@ -161,15 +165,13 @@ class Embedded(EmbeddedImages):
 
     @cached_property
     def model(self) -> ModelSettings:
-        record = self.workspace.record(EMBED)
-        assert record is not None, "the state above is of this record"
-        return ModelSettings.model_validate(record.settings["model"])
+        """Which model the images went through."""
+        return ModelSettings.model_validate(self.record.settings["model"])
 
     @cached_property
     def backbone(self) -> Backbone:
         if self.loaded is not None:
             return self.loaded
-        _ = self.state
         settings = self.model
         return load_backbone(
             settings.spec,

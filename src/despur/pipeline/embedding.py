@@ -14,7 +14,7 @@ from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
-from despur.features.predict import predict
+from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
 from despur.pipeline.embedded import EMBED, Embedded
 from despur.pipeline.runner import run_stage
@@ -105,10 +105,11 @@ def images_fingerprint(paths: Sequence[Path]) -> str:
 def table_fingerprint(table: pa.Table) -> str:
     """A fingerprint of a table's values and of what its metadata say."""
     metadata = {str(key): str(value) for key, value in (table.schema.metadata or {}).items()}
-    return fingerprint(metadata, fingerprint_of_rows(table))
+    return fingerprint(metadata, _rows_fingerprint(table))
 
 
-def fingerprint_of_rows(table: pa.Table) -> str:
+def _rows_fingerprint(table: pa.Table) -> str:
+    """A fingerprint of a table's columns and values; how its rows are chunked does not count."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
         writer.write_table(table.replace_schema_metadata(None).combine_chunks())
@@ -124,7 +125,7 @@ def predict_stage(embedded: Embedded) -> bool:
         table = predict(
             embedded.dataset.ids,
             embedded.dataset.labels,
-            embedded.store.batches(4096),
+            embedded.store.batches(PREDICTED_AT_ONCE),
             embedded.heads,
             embedded.class_prompts,
         )

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Int
 from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
 from despur.explain.measure import explanation_report
-from despur.features.predict import predict
+from despur.features.encode import cut
+from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.metrics import AccuracyReport, accuracy_report
 from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
@@ -46,11 +47,8 @@ def split_of(embedded: EmbeddedImages, name: str, attribute: str) -> Split:
         DataError: it has no images.
     """
     dataset = embedded.dataset
-    chosen = dataset.split(name)
-    splits = np.asarray(dataset.table["split"].to_pylist(), dtype=object)
-    return Split(
-        chosen, np.flatnonzero(splits == name), chosen.groups(attribute), dataset.split("train").groups(attribute)
-    )
+    rows, groups = dataset.split_rows(name), dataset.groups(attribute)
+    return Split(dataset.rows(rows), rows, groups[rows], groups[dataset.split_rows("train")])
 
 
 def accuracy_of(
@@ -58,11 +56,8 @@ def accuracy_of(
 ) -> tuple[AccuracyReport, Bool[np.ndarray, "images"]]:
     """Accuracies of one model's heads on a split, and which images it has right."""
     heads = {name: head.to(embedded.device) for name, head in heads.items()}
-    size = 4096
-    batches = (
-        (range(start, min(start + size, len(split.rows))), embedded.rows(split.rows[start : start + size]))
-        for start in range(0, len(split.rows), size)
-    )
+    spans = cut(len(split.rows), PREDICTED_AT_ONCE)
+    batches = ((span, embedded.rows(split.rows[span.start : span.stop])) for span in spans)
     table = predict(split.dataset.ids, split.dataset.labels, batches, heads, embedded.class_prompts)
     correct = table["correct"].to_numpy()
     report = accuracy_report(

@@ -110,7 +110,9 @@ def _write_strips(embedded: Embedded, runs: Mapping[str, Run], split: Split, set
     inside = np.flatnonzero(split.groups == report.worst_group_index)
     chosen = np.sort(np.random.default_rng(settings.seed).permutation(inside)[: settings.strips])
     after_name = best_run(runs)
-    compared = {"pretrained": before} if after_name is None else {"pretrained": before, after_name: runs[after_name]}
+    compared = {PRETRAINED.name: before}
+    if after_name is not None:
+        compared[after_name] = runs[after_name]
     entries = [
         _strip(embedded, split.dataset.rows(np.array([row])), compared, f"{place:02d}")
         for place, row in enumerate(chosen)

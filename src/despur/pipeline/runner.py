@@ -23,11 +23,13 @@ def run_stage(
     """Do the work unless the workspace already holds its outcome.
 
     Args:
-        stage: its name in ``workspace.json``; several runs of one stage have a name each ("mitigate/clip-seed0").
+        stage: its name in ``workspace.json``; a stage that is run once a method has a
+            name for each ("mitigate/clip").
         settings: what the user chose, as plain values.
         inputs: fingerprint of everything the stage reads.
         outputs: files that must be there for the stage to count as done.
         work: writes the outputs, each as a whole file.
+        seed: what the stage drew from, for the record; None: it draws nothing.
 
     Returns:
         Whether the work was done now.

@@ -68,6 +68,7 @@ class ExplainSettings(BaseModel):
         images: test images to measure, drawn by ``seed``; None: all.
         strips: images of the worst group that the report shows.
         batch_size: images at once.
+        seed: draws the images to measure and those to show.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -42,7 +42,12 @@ def run_study(
     """Embed, predict, mitigate, evaluate, explain and report.
 
     Args:
+        device: where to compute.
+        title: the report's heading.
         announce: is told what starts, a line at a time.
+
+    Raises:
+        DespurError: the dataset, a model or a setting is not what the study says.
     """
     settings.workspace.mkdir(parents=True, exist_ok=True)
     announce(f"reading {settings.dataset}")
@@ -74,9 +79,13 @@ def _run_model(
     progress: Progress,
     announce: Callable[[str], None],
 ) -> Embedded:
-    workspace = Workspace.create(workspace_of(settings, spec), dataset=settings.dataset, model=spec)
+    def waiting() -> None:
+        announce(f"waiting for another process to finish with {folder}")
+
+    folder = workspace_of(settings, spec)
+    workspace = Workspace.create(folder, dataset=settings.dataset, model=spec, on_wait=waiting)
     model = settings.model(spec)
-    with workspace.lock(on_wait=lambda: announce(f"waiting for another process to finish with {workspace.root}")):
+    with workspace.lock(on_wait=waiting):
         backbone = load_backbone(
             spec,
             random_weights=model.random_weights,

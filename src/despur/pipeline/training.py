@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 
 from despur.data.examples import Attribute
@@ -21,12 +23,10 @@ from despur.workspace import Workspace
 def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
     """What training reads, in float32 on the device: features of the training and validation splits, and prompts."""
     dataset = embedded.dataset
-    splits = np.asarray(dataset.table["split"].to_pylist(), dtype=object)
     groups = dataset.groups(attribute.name)
 
     def examples(split: str) -> Examples:
-        dataset.split(split)  # a split with no rows is named
-        rows = np.flatnonzero(splits == split)
+        rows = dataset.split_rows(split)
         return Examples(embedded.rows(rows), torch.from_numpy(dataset.labels[rows]), torch.from_numpy(groups[rows]))
 
     study = Study(
@@ -100,17 +100,16 @@ def _seeds(settings: MitigateSettings) -> list[int]:
     return list(range(settings.seed, settings.seed + settings.seeds))
 
 
+@dataclass
 class _LazyStudy:
     """The study, read only where some method is not up to date."""
 
-    def __init__(self, embedded: Embedded, attribute: Attribute) -> None:
-        self.embedded, self.attribute = embedded, attribute
-        self._study: Study | None = None
+    embedded: Embedded
+    attribute: Attribute
 
+    @cached_property
     def study(self) -> Study:
-        if self._study is None:
-            self._study = make_study(self.embedded, self.attribute)
-        return self._study
+        return make_study(self.embedded, self.attribute)
 
 
 def _train_method(
@@ -124,7 +123,7 @@ def _train_method(
         checkpoint.parent.mkdir(exist_ok=True)
         stopped: DivergedError | None = None
         try:
-            runs = train(lazy.study(), method, settings, seeds=seeds, progress=embedded.progress, checkpoint=checkpoint)
+            runs = train(lazy.study, method, settings, seeds=seeds, progress=embedded.progress, checkpoint=checkpoint)
         except DivergedError as problem:
             runs, stopped = problem.runs, problem
         for folder, run in zip(folders, runs, strict=True):

@@ -34,6 +34,10 @@ def embed(
 ) -> InMemory:
     """Run the frozen image encoder over a dataset; images that cannot be read are left out.
 
+    Args:
+        batch_size: images that go through the encoder together.
+        max_unreadable: accepted share of images that cannot be read, in [0, 1].
+
     Raises:
         DataError: more than ``max_unreadable`` of the images cannot be read.
     """
@@ -59,6 +63,7 @@ def mitigate(
     Args:
         method: a name ("group-dro") or losses joined by plus signs ("clip+vc+ls").
         attribute: the spurious attribute; None: the only one there is.
+        seeds: of the order of the images, one a run.
         settings: fields of :class:`~despur.mitigate.settings.TrainSettings`, over the method's own defaults.
 
     Raises:
@@ -73,7 +78,16 @@ def mitigate(
 def evaluate(
     embedded: EmbeddedImages, run: Run | None = None, *, split: str = "test", attribute: str | None = None
 ) -> AccuracyReport:
-    """Group accuracies of a run, or of the model as it came, on a split."""
+    """Group accuracies of a run, or of the model as it came, on a split.
+
+    Args:
+        run: None: the model as it came.
+        split: "train", "val" or "test".
+        attribute: whose groups; None: the only one there is. A run has its own, which is used instead.
+
+    Raises:
+        DataError: the split has no images, or there is no such attribute.
+    """
     name = run.attribute if run is not None else embedded.dataset.attribute(attribute).name
     heads = embedded.heads if run is None else run.heads
     return accuracy_of(embedded, heads, split_of(embedded, split, name), name)[0]
@@ -82,6 +96,11 @@ def evaluate(
 def explain(
     embedded: EmbeddedImages, runs: Sequence[Run], *, split: str = "test", batch_size: int = 32
 ) -> Mapping[str, Float[np.ndarray, "images"]]:
-    """AIoU of every run ("erm-seed0") on every image of a split; NaN where the image has neither box nor mask."""
+    """AIoU of every run ("erm-seed0") on every image of a split; NaN where the image has neither box nor mask.
+
+    Raises:
+        DataError: the split has no images.
+        UnreadableImage: an image or a mask cannot be read.
+    """
     by_name = {run_name(run.method, run.seed): run for run in runs}
     return measure_runs(embedded, by_name, embedded.dataset.split(split), batch_size)

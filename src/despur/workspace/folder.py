@@ -29,6 +29,7 @@ class StageRecord(BaseModel):
         settings: the stage's settings, as its pydantic model dumps them.
         inputs: fingerprint of everything that the stage read.
         versions: as :func:`versions` gives them.
+        seed: what it drew from; None: it draws nothing.
         seconds: how long it took.
     """
 
@@ -60,11 +61,21 @@ class Workspace:
     root: Path
 
     @classmethod
-    def create(cls, root: str | Path, *, dataset: str | None = None, model: str | None = None) -> Workspace:
+    def create(
+        cls,
+        root: str | Path,
+        *,
+        dataset: str | None = None,
+        model: str | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Workspace:
         """Make the folder and its ``workspace.json``, or open the workspace that is there; note the specs given.
 
+        Args:
+            on_wait: as in :meth:`lock`.
+
         Raises:
-            WorkspaceError: the folder cannot be made, or holds a workspace that :meth:`open` refuses.
+            WorkspaceError: the folder cannot be made, holds a workspace that :meth:`open` refuses, or is in use.
         """
         workspace = cls(Path(root).expanduser().resolve())
         try:
@@ -74,7 +85,7 @@ class Workspace:
             raise WorkspaceError(
                 f"no workspace can be made there ({reason})", where=workspace.root, now="name another folder"
             ) from error
-        with workspace.lock():
+        with workspace.lock(on_wait=on_wait):
             if not workspace._file.exists():
                 workspace._write({"schema": SCHEMA_VERSION, "dataset": dataset, "model": model, "stages": {}})
             workspace.describe(dataset=dataset, model=model)
