@@ -76,13 +76,17 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
 class Owl:
     """A model, its own processor, and our detector around them."""
 
-    def __init__(self, version: int, **settings: Any) -> None:
+    def __init__(self, version: int, seed: int = 0, **settings: Any) -> None:
+        kind, config = (
+            (Owlv2ForObjectDetection, Owlv2Config) if version == 2 else (OwlViTForObjectDetection, OwlViTConfig)
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # of what `randomised` leaves as it was drawn, such as the class token
+            self.model: Any = randomised(kind(config(**small_config())))
         if version == 2:
-            self.model: Any = randomised(Owlv2ForObjectDetection(Owlv2Config(**small_config())))
             images: Any = Owlv2ImageProcessor(size={"height": 32, "width": 32})
             self.processor: Any = Owlv2Processor(images, letter_tokenizer())
         else:
-            self.model = randomised(OwlViTForObjectDetection(OwlViTConfig(**small_config())))
             images = OwlViTImageProcessor(size={"height": 32, "width": 32})
             self.processor = OwlViTProcessor(images, letter_tokenizer())
         self.detector = OwlDetector(
@@ -101,6 +105,12 @@ class Owl:
             outputs = self.model(**inputs)
         sizes = [(image.height, image.width) for image in images]
         return self.processor.post_process_grounded_object_detection(outputs, threshold=threshold, target_sizes=sizes)
+
+
+@pytest.fixture(scope="session")
+def new_owl() -> type[Owl]:
+    """Makes one of a version and a seed."""
+    return Owl
 
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["owlvit", "owlv2"])

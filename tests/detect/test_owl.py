@@ -133,9 +133,13 @@ def test_a_text_tower_that_gives_no_numbers_is_an_error_that_names_a_phrase(owl:
         owl.detector.encode(["water"])
 
 
-# Fails about one run in six (OWLv2 finds nothing); not understood yet, so it is kept out of the quick suite.
-@pytest.mark.slow
-def test_every_phrase_above_the_threshold_is_seen_at_its_best_place_where_that_is_asked(owl: Any) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("seed", range(12))
+def test_every_phrase_above_the_threshold_is_seen_at_its_best_place_where_that_is_asked(
+    version: int, seed: int, new_owl: Any
+) -> None:
+    # Among the seeds are models whose best place lies in OWLv2's padding, where nothing can be seen.
+    owl = new_owl(version, seed)
     detector = owl_module.OwlDetector(
         owl.model,
         owl.processor.tokenizer,

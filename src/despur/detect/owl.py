@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 from transformers import Owlv2ForObjectDetection, OwlViTForObjectDetection, PreTrainedTokenizerBase
@@ -137,11 +137,10 @@ class OwlDetector:
         """What is seen in some upright RGB images; an image whose scores or boxes are not finite has failed."""
         pixels = self._image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         features = self._image_features(pixels.to(self._model.device, self._model.dtype))
-        scores, phrase, image, place = self._seen(features, queries.encoded)
-        boxes = self._boxes(features, image, place)
-        width_height = torch.tensor([image.size for image in images], dtype=torch.float32, device=boxes.device)
+        width_height = torch.tensor([image.size for image in images], dtype=torch.float32, device=features.device)
         whole = width_height.amax(dim=1, keepdim=True).expand(-1, 2) if self._padded else width_height
-        boxes = boxes * whole[image].repeat(1, 2)
+        scores, phrase, image, place = self._seen(features, queries.encoded, width_height, whole)
+        boxes = self._boxes(features, image, place) * whole[image].repeat(1, 2)
 
         finite = torch.isfinite(features).flatten(1).all(dim=1)
         finite[image[~(torch.isfinite(scores) & torch.isfinite(boxes).all(dim=1))]] = False
@@ -162,14 +161,23 @@ class OwlDetector:
         return feature_map.flatten(1, 2)
 
     def _seen(
-        self, features: Float[Tensor, "images places width"], encoded: Float[Tensor, "phrases dim"]
+        self,
+        features: Float[Tensor, "images places width"],
+        encoded: Float[Tensor, "phrases dim"],
+        size: Float[Tensor, "images 2"],
+        whole: Float[Tensor, "images 2"],
     ) -> tuple[
         Float[Tensor, "seen"],
         Int[Tensor, "seen"],
         Int[Tensor, "seen"],
         Int[Tensor, "seen"],
     ]:
-        """Score, phrase, image and place of what is above the threshold, ordered by image."""
+        """Score, phrase, image and place of what is above the threshold, ordered by image.
+
+        Args:
+            size: (width, height) of each image, pixels.
+            whole: the same of what the tower saw, padding included.
+        """
         head = self._model.class_head
         embedded = head.dense0(features)
         embedded = embedded / (embedded.norm(dim=-1, keepdim=True) + 1e-6)
@@ -184,9 +192,25 @@ class OwlDetector:
             scores = torch.sigmoid(((cosine.unsqueeze(-1) + shift) * scale).float()).squeeze(-1)
             image, place = _above(scores, self.threshold)
             return scores[image, place], best[image, place], image, place
-        scores, best = _best_place(embedded.to(encoded.dtype), encoded, shift, scale)
+        outside = self._outside(features, size, whole)
+        scores, best = _best_place(embedded.to(encoded.dtype), encoded, shift, scale, outside)
         image, phrase = _above(scores, self.threshold)
         return scores[image, phrase], phrase, image, best[image, phrase]
+
+    def _outside(
+        self,
+        features: Float[Tensor, "images places width"],
+        size: Float[Tensor, "images 2"],
+        whole: Float[Tensor, "images 2"],
+    ) -> Bool[Tensor, "images places"]:
+        """Places whose box has no area in the image: one in the padding must not stand for a phrase seen elsewhere."""
+        images, places = features.shape[:2]
+        image = torch.arange(images, device=features.device).repeat_interleave(places)
+        place = torch.arange(places, device=features.device).repeat(images)
+        boxes = self._boxes(features, image, place) * whole[image].repeat(1, 2)
+        _, any_area = inside(boxes, size[image])
+        # A box that is no number stays, so that its image is reported as failed.
+        return (~any_area & torch.isfinite(boxes).all(dim=1)).view(images, places)
 
     def _boxes(
         self, features: Float[Tensor, "images places width"], image: Int[Tensor, "seen"], place: Int[Tensor, "seen"]
@@ -219,10 +243,13 @@ def _best_place(
     phrases: Float[Tensor, "phrases dim"],
     shift: Float[Tensor, "images places 1"],
     scale: Float[Tensor, "images places 1"],
+    outside: Bool[Tensor, "images places"],
 ) -> tuple[Float[Tensor, "images phrases"], Int[Tensor, "images phrases"]]:
-    """Each phrase's highest score at a place, and the place."""
+    """Each phrase's highest score at a place that is not ``outside``, and the place."""
     parts = [
-        (((places @ phrases[start : start + PHRASES_AT_ONCE].mT) + shift) * scale).max(dim=1)
+        (((places @ phrases[start : start + PHRASES_AT_ONCE].mT) + shift) * scale)
+        .masked_fill(outside.unsqueeze(-1), -torch.inf)
+        .max(dim=1)
         for start in range(0, len(phrases), PHRASES_AT_ONCE)
     ]
     logits, where = (torch.cat(column, dim=-1) for column in zip(*parts, strict=True))
