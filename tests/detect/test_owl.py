@@ -134,7 +134,7 @@ def test_a_text_tower_that_gives_no_numbers_is_an_error_that_names_a_phrase(owl:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, 67, 78, 79, 90])
 def test_every_phrase_above_the_threshold_is_seen_at_its_best_place_where_that_is_asked(
     version: int, seed: int, new_owl: Any
 ) -> None:
