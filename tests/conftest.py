@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
+
+from despur.birdland.write import write_birds
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -71,3 +74,17 @@ def waterbirds_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writerows(rows)
     (home / "bounding_boxes.txt").write_text("\n".join(boxes) + "\n")
     return home
+
+
+@pytest.fixture(scope="session")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """119 scenes of birdland as the Waterbirds download looks; copy before changing."""
+    folder = tmp_path_factory.mktemp("world") / "birds"
+    write_birds(folder, scale=0.01, workers=1)
+    return folder
+
+
+@pytest.fixture
+def own_birds(birds: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(birds, tmp_path / "birds"))

@@ -10,24 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from despur.birdland.write import write_birds
 from despur.cli import app
 
 Despur = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """119 scenes as the Waterbirds download looks; copy before changing."""
-    folder = tmp_path_factory.mktemp("world") / "birds"
-    write_birds(folder, scale=0.01, workers=1)
-    return folder
-
-
-@pytest.fixture
-def own_birds(birds: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
-    return Path(shutil.copytree(birds, tmp_path / "birds"))
 
 
 @pytest.fixture(scope="session")

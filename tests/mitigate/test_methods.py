@@ -116,3 +116,16 @@ def test_the_probe_refuses_feature_maps(study: Study) -> None:
     maps = replace(study, train=replace(study.train, features=study.train.features[:, :, None, None]))
     with pytest.raises(ModelError, match="trainable='projection'"):
         train(maps, METHODS["erm-probe"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "note"),
+    [
+        ("clip,lc,vc", ""),
+        ("clip,ls", "given the attribute's phrase"),
+        ("clip,vs", "given the group labels"),
+        ("clip,ls,vs", "given the group labels"),
+    ],
+)
+def test_a_method_says_what_it_is_given_beside_images_and_labels(losses: str, note: str) -> None:
+    assert method_from_losses(losses).note == note

@@ -11,7 +11,6 @@ import torch
 
 from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
-from despur.birdland.write import write_birds
 from despur.data.examples import Dataset
 from despur.data.waterbirds import load_waterbirds
 from despur.pipeline import (
@@ -30,20 +29,6 @@ from despur.workspace import Workspace
 MODEL = ModelSettings(spec="birdland:vit", random_weights=True)
 QUICK = MitigateSettings(methods=("erm", "clip+lc+vc+ls"), seeds=2, train={"epochs": 2, "batch_size": 16})
 FEW = ExplainSettings(images=12, strips=2, batch_size=4)
-
-
-@pytest.fixture(scope="session")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """119 scenes as the Waterbirds download looks; copy before changing."""
-    folder = tmp_path_factory.mktemp("world") / "birds"
-    write_birds(folder, scale=0.01, workers=1)
-    return folder
-
-
-@pytest.fixture
-def own_birds(birds: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
-    return Path(shutil.copytree(birds, tmp_path / "birds"))
 
 
 @pytest.fixture(scope="session")

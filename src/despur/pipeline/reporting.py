@@ -31,12 +31,6 @@ from despur.report import (
 )
 from despur.workspace import read_json, read_parquet, versions
 
-NOTES = {
-    "group-dro": "given the group labels",
-    "clip+lc+vc+vs": "given the group labels",
-    "clip+lc+vc+ls": "given the attribute's phrase",
-}
-
 
 def report_stage(workspaces: Sequence[Embedded], file: Path, title: str = "despur report") -> list[BackboneSection]:
     """Write one page over one workspace or several of the same dataset; returns its sections.
@@ -94,6 +88,7 @@ def section_of(embedded: Embedded) -> BackboneSection:
             now=f"run: despur mitigate -w {workspace.root}, then evaluate",
         )
     after = best_run({name: runs[name] for name in metrics})
+    strips, chosen = _strips(embedded)
     return BackboneSection(
         spec=embedded.model.spec,
         random_weights=embedded.model.random_weights,
@@ -103,7 +98,8 @@ def section_of(embedded: Embedded) -> BackboneSection:
         after_title=None if after is None else find_method(runs[after].method).title,
         shown_seed=None if after is None else runs[after].seed,
         curves=_curves({name: runs[name] for name in metrics}),
-        strips=_strips(embedded),
+        strips=strips,
+        strips_chosen=chosen,
     )
 
 
@@ -130,9 +126,10 @@ def _row(method: str, metrics: Sequence[Any], diverged: int) -> MethodRow:
         return Spread.over(values) if values else None
 
     missing = Spread(float("nan"))
+    found = find_method(method)
     return MethodRow(
         method=method,
-        title=find_method(method).title,
+        title=found.title,
         seeds=len(metrics),
         average=spread("accuracy", "average") or missing,
         worst_group=spread("accuracy", "worst_group") or missing,
@@ -140,7 +137,7 @@ def _row(method: str, metrics: Sequence[Any], diverged: int) -> MethodRow:
         aiou_average=spread("aiou", "average"),
         aiou_worst_group=spread("aiou", "worst_group"),
         diverged=diverged,
-        note=NOTES.get(method, ""),
+        note=found.note,
     )
 
 
@@ -188,12 +185,13 @@ def _curves(runs: Mapping[str, Run]) -> dict[str, Curve]:
     return curves
 
 
-def _strips(embedded: Embedded) -> list[Strip]:
+def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
+    """The strips that the stage explain left, and how their images were chosen."""
     file = embedded.workspace.path(STRIPS, "strips.json")
     if not file.exists():
-        return []
+        return [], ""
     content = read_json(file)
-    return [
+    strips = [
         Strip(
             title=entry["id"],
             group=content["group"],
@@ -209,3 +207,4 @@ def _strips(embedded: Embedded) -> list[Strip]:
         )
         for entry in content["strips"]
     ]
+    return strips, content["chosen"]

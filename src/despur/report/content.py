@@ -163,6 +163,7 @@ class BackboneSection:
         shown_seed: the seed that the group table, curves and strips are of, where there are several.
         curves: training runs by ``MethodRow.method``.
         strips: images with explanation maps.
+        strips_chosen: how those images were chosen ("at random"); empty where it is not known.
     """
 
     spec: str
@@ -175,6 +176,7 @@ class BackboneSection:
     shown_seed: int | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict[str, Curve])
     strips: Sequence[Strip] = ()
+    strips_chosen: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,15 @@ def method_from_losses(losses: str, weights: Mapping[str, float] | None = None) 
         terms=lambda chosen: find_terms(names, chosen),
         settings=settings,
         check=needs_two_groups_in_a_class if "vs" in names else lambda study: None,
+        note=_note(names),
     )
+
+
+def _note(names: list[str]) -> str:
+    """L_vs reads every image's group; L_ls only the words that name the groups."""
+    if "vs" in names:
+        return "given the group labels"
+    return "given the attribute's phrase" if "ls" in names else ""
 
 
 CLIP = method_from_losses("clip")

@@ -50,5 +50,6 @@ GROUP_DRO = Method(
     sampler=group_balanced,
     state=_uniform,
     check=needs_every_group,
+    note="given the group labels",
 )
 """On zero-shot logits; batches are group-balanced, the step size of the weights is 0.01 (``group_step``)."""

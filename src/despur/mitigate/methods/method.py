@@ -1,4 +1,4 @@
-"""What a mitigation method is, and how one is found by name."""
+"""What a mitigation method is."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Method:
     Attributes:
         name: what a user types.
         title: what tables call it.
+        note: what a reader must know to compare it fairly ("given the group labels").
         terms: the loss terms under given settings, by name; none: nothing is trained.
         settings: the method's own defaults.
         heads: what a run starts from.
@@ -64,6 +65,7 @@ class Method:
     sampler: Sampler = shuffled
     state: Callable[[Study], dict[str, Tensor]] = no_state
     check: Callable[[Study], None] = lambda study: None
+    note: str = ""
 
 
 def needs_every_group(study: Study) -> None:
