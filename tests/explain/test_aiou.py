@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from despur.explain.aiou import adjusted_iou, box_masks, soft_iou, soft_iou_upsampled
-from despur.explain.gradcam import upsample_maps
+from despur.explain.maps import upsample_maps
 
 values = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1, width=32))
 

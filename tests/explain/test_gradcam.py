@@ -15,7 +15,8 @@ from despur.backbones.heads import attention_pool, class_embeddings, class_logit
 from despur.backbones.open_clip import OpenClipBackbone, load_open_clip
 from despur.backbones.protocol import LayerOutput
 from despur.explain import gradcam
-from despur.explain.gradcam import channel_weights, class_maps, explained_classes, layer_maps, upsample_maps
+from despur.explain.gradcam import channel_weights, class_maps, explained_classes, layer_maps
+from despur.explain.maps import upsample_maps
 
 TEXT = {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 2, "layers": 1}
 VISION = {
@@ -278,16 +279,45 @@ def test_one_trunk_pass_serves_several_models():
     )
 
 
-def test_bfloat16_maps_are_near_those_of_float32():
+def in_bfloat16(backbone: OpenClipBackbone, output: LayerOutput) -> LayerOutput:
+    """The model's tower turned to bfloat16, and a layer output as it would then be stored."""
+    backbone.model.visual.to(torch.bfloat16)
+    residual = None if output.residual is None else output.residual.bfloat16()
+    return replace(output, activations=output.activations.bfloat16(), residual=residual)
+
+
+def test_bfloat16_maps_of_a_transformer_are_within_two_hundredths_of_those_of_float32():
     backbone = small_backbone("vit")
     pixels, prompts = some_pixels(backbone, 4), some_prompts(backbone, 2)
     expected = class_maps(backbone, backbone.heads(), pixels, prompts)
-    output = backbone.trunk(pixels)
-    backbone.model.visual.to(torch.bfloat16)
-    halved = replace(output, activations=output.activations.bfloat16(), residual=output.residual.bfloat16())
-    maps = maps_of(backbone, backbone.heads(), halved, prompts)
+    maps = maps_of(backbone, backbone.heads(), in_bfloat16(backbone, backbone.trunk(pixels)), prompts)
     assert maps.dtype == torch.float32
-    assert (maps - expected).abs().mean() < 2e-2
+    torch.testing.assert_close(maps, expected, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_a_bfloat16_model_loses_nothing_but_what_storing_in_bfloat16_loses(kind: str):
+    backbone = small_backbone(kind)
+    pixels, prompts = some_pixels(backbone, 4), some_prompts(backbone, 2)
+    stored = in_bfloat16(backbone, backbone.trunk(pixels))
+    maps = maps_of(backbone, backbone.heads(), stored, prompts)
+    backbone.model.visual.float()  # the weights keep their rounded values; all that is computed is in float32 now
+    expected = maps_of(backbone, backbone.heads(), stored.in_float32(), prompts)
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "worst"), [("RN50", None), ("ViT-B-32", 2e-2)])
+def test_a_full_size_model_wholly_in_bfloat16_maps_as_in_float32(architecture: str, worst: float | None):
+    """A ResNet's channels nearly cancel under random weights: storing its layer in bfloat16 alone moves single cells
+    by 0.09, whatever is computed afterwards; its mean holds."""
+    backbone = load_open_clip(architecture, random_weights=True)
+    pixels, prompts = some_pixels(backbone, 2), some_prompts(backbone, 3)
+    expected = class_maps(backbone, backbone.heads(), pixels, prompts)
+    backbone.model.visual.to(torch.bfloat16)
+    apart = (class_maps(backbone, backbone.heads(), pixels.bfloat16(), prompts) - expected).abs()
+    assert apart.mean() < 1e-2
+    assert worst is None or apart.max() < worst
 
 
 def test_upsampling_is_bilinear_between_pixel_centres():

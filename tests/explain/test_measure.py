@@ -17,7 +17,8 @@ from despur.backbones.protocol import LayerOutput
 from despur.data.examples import Attribute, Dataset, make_dataset
 from despur.data.images import UnreadableImage
 from despur.explain.aiou import adjusted_iou, soft_iou
-from despur.explain.gradcam import class_maps, upsample_maps
+from despur.explain.gradcam import class_maps
+from despur.explain.maps import upsample_maps
 from despur.explain.measure import explanation_report, measure_explanations, object_as_seen
 
 SIDE, CELL = 16, 4

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from despur.backbones import hub
 from despur.backbones.digest import weights_digest
 from despur.backbones.geometry import Framing
-from despur.backbones.protocol import LayerOutput
+from despur.backbones.protocol import AttentionPass, LayerOutput
 from despur.backbones.registry import Choice, choose, preprocessing, weights_file
-from despur.backbones.towers import resnet, transformer
+from despur.backbones.towers import attention, resnet, transformer
 from despur.backbones.towers.views import without
 from despur.backbones.weights import from_openai, load_weights, read_state_dict
 from despur.errors import ModelError, SettingsError, nearest
@@ -185,17 +185,31 @@ class OpenClipBackbone:
         return transformer.trunk(self._visual, pixels)
 
     def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:
-        """The rest of the encoder, differentiable; a ResNet whose attention pool is trained has no rest."""
+        """The rest of the encoder, differentiable and in float32; a ResNet whose pool is trained has no rest."""
         if isinstance(self._visual, ModifiedResNet):
             if self.trainable == "attention-pool":
                 return output.activations if shift is None else output.shifted(shift).activations
             return resnet.finish(self._visual, output.activations, shift)
+        output = output.in_float32()
         assert output.residual is not None, "a vision transformer's trunk keeps its residual stream"
+        visual = transformer.end_in_float32(self._visual)
         if shift is None:
-            return transformer.finish(self._visual, output.activations, output.residual)
-        if transformer.reads_class_token_only(self._visual):
-            return transformer.finish_class_token(self._visual, output.activations, output.residual, shift)
-        return transformer.finish(self._visual, output.shifted(shift).activations, output.residual)
+            return transformer.finish(visual, output.activations, output.residual)
+        if transformer.reads_class_token_only(visual):
+            return transformer.finish_class_token(visual, output.activations, output.residual, shift)
+        return transformer.finish(visual, output.shifted(shift).activations, output.residual)
+
+    def blocks(self) -> int:
+        """How many blocks a vision transformer has whose attention can be shown; 0 for any other tower."""
+        visual = self._visual
+        shown = isinstance(visual, VisionTransformer) and attention.shows_attention(visual)
+        return len(visual.transformer.resblocks) if shown else 0
+
+    def attend(
+        self, pixels: Float[Tensor, "images 3 height width"], *, keep: int, differentiable: bool = False
+    ) -> AttentionPass:
+        """The whole image encoder, keeping the attention of its last ``keep`` blocks."""
+        return attention.attend(self._visual, pixels, keep=keep, differentiable=differentiable)
 
 
 def check_towers(model: nn.Module, spec: str) -> ModifiedResNet | VisionTransformer:

@@ -36,12 +36,56 @@ class LayerOutput:
             return values
         return values[..., self.prefix_tokens :, :].mT.unflatten(-1, self.grid)
 
+    def in_float32(self) -> LayerOutput:
+        """This output with its tensors widened; itself where they are float32 already."""
+        residual = None if self.residual is None else self.residual.float()
+        return replace(self, activations=self.activations.float(), residual=residual)
+
     def shifted(self, shift: Float[Tensor, "images channels"]) -> LayerOutput:
         """This output with one vector an image added at every position of the grid, prefix tokens left alone."""
         if self.residual is None:
             return replace(self, activations=self.activations + shift[..., None, None])
         prefix, grid = self.activations.tensor_split([self.prefix_tokens], dim=1)
         return replace(self, activations=torch.cat([prefix, grid + shift.unsqueeze(1)], dim=1))
+
+
+@dataclass(frozen=True)
+class AttentionPass:
+    """One pass through a vision transformer that keeps its attention.
+
+    Attributes:
+        attentions: softmax of each kept block, first block first: [images, heads, tokens, tokens], rows sum to 1.
+        features: as :meth:`Backbone.image_features`; differentiable by those attentions, where that was asked for.
+        tokens: what the pooling would give if it read one position of the grid alone: [images, positions, d_image].
+        reading: how much the pooling reads of each token: [images, tokens], rows sum to 1.
+        grid, prefix_tokens: as in :class:`LayerOutput`.
+    """
+
+    attentions: tuple[Tensor, ...]
+    features: Float[Tensor, "images d_image"]
+    tokens: Float[Tensor, "images positions d_image"]
+    reading: Float[Tensor, "images tokens"]
+    grid: tuple[int, int]
+    prefix_tokens: int
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A backbone that can show its attention; only what explains a model asks for it."""
+
+    def blocks(self) -> int:
+        """How many transformer blocks the image encoder has; 0: it is none, or of a kind whose attention is hidden."""
+        ...
+
+    def attend(
+        self, pixels: Float[Tensor, "images 3 height width"], *, keep: int, differentiable: bool = False
+    ) -> AttentionPass:
+        """The whole image encoder, keeping the attention of its last ``keep`` blocks.
+
+        Args:
+            differentiable: keep the graph from the first kept attention on.
+        """
+        ...
 
 
 @runtime_checkable

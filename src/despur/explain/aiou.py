@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from despur.explain.maps import ratio, upsampled_sums
 
 __all__ = ["adjusted_iou", "box_masks", "soft_iou", "soft_iou_upsampled"]
 
@@ -21,7 +22,7 @@ def soft_iou(
         masks: 1 on the object (a box or a segmentation), 0 elsewhere.
     """
     objects = masks.to(maps.dtype).unsqueeze(-3)
-    return _ratio(torch.minimum(maps, objects).sum((-2, -1)), torch.maximum(maps, objects).sum((-2, -1)))
+    return ratio(torch.minimum(maps, objects).sum((-2, -1)), torch.maximum(maps, objects).sum((-2, -1)))
 
 
 def soft_iou_upsampled(
@@ -30,17 +31,11 @@ def soft_iou_upsampled(
     """``soft_iou(upsample_maps(maps, masks.shape[-2:]), masks)`` without a map of the masks' size ever being made.
 
     On a mask of zeros and ones the minimum is a product, and minimum + maximum is the sum of the two, so that Eq. 8
-    needs nothing of the upsampled map but its sum and its sum under the mask. Upsampling is linear: both are sums of
-    the small map under a mask (of ones, of the object) that the upsampling's transpose brings to the small map's size.
+    needs nothing of the upsampled map but its sum and its sum under the mask.
     """
-    objects = masks.to(maps.dtype)
-    vertical = _interpolation(maps.shape[-2], masks.shape[-2], maps)
-    horizontal = _interpolation(maps.shape[-1], masks.shape[-1], maps)
-    small_objects = vertical.mT @ objects @ horizontal
-    small_ones = torch.outer(vertical.sum(0), horizontal.sum(0))
-    minima = torch.einsum("...nchw,nhw->...nc", maps, small_objects)
-    sums = torch.einsum("...nchw,hw->...nc", maps, small_ones) + objects.sum((-2, -1)).unsqueeze(-1)
-    return _ratio(minima, sums - minima)
+    minima, sums = upsampled_sums(maps, masks)
+    objects = masks.to(maps.dtype).sum((-2, -1)).unsqueeze(-1)
+    return ratio(minima, sums + objects - minima)
 
 
 def adjusted_iou(
@@ -50,7 +45,7 @@ def adjusted_iou(
     index = labels.expand(ious.shape[:-1]).unsqueeze(-1)
     own = ious.gather(-1, index).squeeze(-1)
     rival = ious.scatter(-1, index, 0.0).amax(-1)
-    return _ratio(own, own + rival)
+    return ratio(own, own + rival)
 
 
 def box_masks(boxes: Float[Tensor, "images 4"], size: tuple[int, int]) -> Bool[Tensor, "images height width"]:
@@ -62,14 +57,3 @@ def box_masks(boxes: Float[Tensor, "images 4"], size: tuple[int, int]) -> Bool[T
     inside_rows = (rows >= y0) & (rows < y1)
     inside_columns = (columns >= x0) & (columns < x1)
     return inside_rows.unsqueeze(-1) & inside_columns.unsqueeze(-2)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0 where the whole is 0."""
-    return torch.where(whole > 0, part / whole, torch.zeros_like(whole))
-
-
-def _interpolation(small: int, large: int, like: Tensor) -> Float[Tensor, "large small"]:
-    """Bilinear upsampling along one axis as a matrix: row i holds the weights of output pixel i."""
-    units = torch.eye(small, dtype=like.dtype, device=like.device)
-    return F.interpolate(units.unsqueeze(0), size=large, mode="linear", align_corners=False).squeeze(0).mT

@@ -11,15 +11,15 @@ import math
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from despur.backbones.heads import Heads, attention_pool, class_embeddings, project_images
 from despur.backbones.protocol import Backbone, LayerOutput
+from despur.explain.maps import scale_maps
 
-__all__ = ["channel_weights", "class_maps", "explained_classes", "flatten_runs", "layer_maps", "upsample_maps"]
+__all__ = ["channel_weights", "class_maps", "explained_classes", "feature_gradients", "flatten_runs", "layer_maps"]
 
 LOGIT_SCALE = 100.0
 """The explained logit is 100 × cosine, whatever temperature a run has learned."""
@@ -62,24 +62,11 @@ def layer_maps(
     Args:
         classes: what :func:`explained_classes` says.
     """
-    activations = output.spatial(output.activations.detach()).flatten(-2).float()
+    output = output.in_float32()
+    activations = output.spatial(output.activations.detach()).flatten(-2)
     runs, weights = _weights_by_runs(backbone, heads, output, classes)
-    maps = torch.cat([_scaled(torch.einsum("rcnk,nkp->rncp", part, activations).relu()) for part in weights])
+    maps = torch.cat([scale_maps(torch.einsum("rcnk,nkp->rncp", part, activations).relu()) for part in weights])
     return maps.reshape(*runs, *maps.shape[1:3], *output.grid)
-
-
-def _scaled(maps: Float[Tensor, "*more positions"]) -> Float[Tensor, "*more positions"]:
-    """Minus the minimum, over (maximum + 1e-7)."""
-    maps = maps - maps.amin(-1, keepdim=True)
-    return maps / (maps.amax(-1, keepdim=True) + 1e-7)
-
-
-def upsample_maps(
-    maps: Float[Tensor, "*more height width"], size: tuple[int, int]
-) -> Float[Tensor, "*more rows columns"]:
-    """Maps at an image's size (rows, columns) in pixels, bilinear between pixel centres; values stay in [0, 1]."""
-    stacked = maps.reshape(-1, 1, *maps.shape[-2:])
-    return F.interpolate(stacked, size=size, mode="bilinear", align_corners=False).reshape(*maps.shape[:-2], *size)
 
 
 def channel_weights(
@@ -123,7 +110,7 @@ def _embedding_gradients(
     return LOGIT_SCALE * across / length.unsqueeze(-3)
 
 
-def _feature_gradients(
+def feature_gradients(
     heads: Heads, features: Float[Tensor, "images d_image"]
 ) -> Float[Tensor, "runs classes images d_image"]:
     """Gradient of every class logit with respect to the features before the projection."""
@@ -145,7 +132,7 @@ def _projected_gradients(
     at_once = max(1, BATCH_ELEMENTS // (first.shape[1] * values.numel()))
     for start in range(0, len(first), at_once):
         few = {name: tensor[start : start + at_once] for name, tensor in heads.items()}
-        cotangents = _feature_gradients(few, values)
+        cotangents = feature_gradients(few, values)
         gradients = _pull_back(features, shift, cotangents.flatten(0, 1), output)
         yield gradients.unflatten(0, cotangents.shape[:2])
 

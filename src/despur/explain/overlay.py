@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from despur.explain.gradcam import upsample_maps
+from despur.explain.maps import upsample_maps
 
 __all__ = ["Palette", "colour_table", "overlay"]
 

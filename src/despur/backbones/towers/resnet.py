@@ -35,5 +35,8 @@ def finish(
     maps: Float[Tensor, "images channels height width"],
     shift: Float[Tensor, "images channels"] | None = None,
 ) -> Float[Tensor, "images channels"]:
-    """The attention pool up to its output projection ``c_proj``."""
-    return attend(pool_parameters(visual), maps, shift)
+    """The attention pool up to its output projection ``c_proj``; in float32 whatever the convolutions are in."""
+    parameters = {
+        name: value.float() if value.is_floating_point() else value for name, value in pool_parameters(visual).items()
+    }
+    return attend(parameters, maps.float(), shift)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from despur.backbones.protocol import LayerOutput
 
@@ -39,6 +40,25 @@ def finish(
     stream = stream + last.ls_2(last.mlp(last.ln_2(stream)))
     pooled, _ = visual._pool(stream)
     return pooled
+
+
+def end_in_float32(visual: VisionTransformer) -> VisionTransformer:
+    """A tower whose last block and pooling are float32 copies, for :func:`finish`; other weights are shared.
+
+    A tower that is float32 already is given back as it is. Grad-CAM subtracts channels that nearly cancel: in a
+    bfloat16 model most of what its maps lose is lost in this end, and widening it costs one block's weights.
+    """
+    if visual.ln_post.weight.dtype == torch.float32:
+        return visual
+    end = copy.copy(visual)
+    end._modules = dict(visual._modules)
+    end._modules["transformer"] = body = copy.copy(visual.transformer)
+    body._modules = {"resblocks": nn.ModuleList([copy.deepcopy(visual.transformer.resblocks[-1]).float()])}
+    for name in ("ln_post", "attn_pool", "attn_pool_contrastive"):
+        part = getattr(visual, name, None)
+        if isinstance(part, nn.Module):
+            end._modules[name] = copy.deepcopy(part).float()
+    return end
 
 
 def reads_class_token_only(visual: VisionTransformer) -> bool:
