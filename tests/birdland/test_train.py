@@ -18,6 +18,7 @@ from despur.birdland.pretraining import NAMES, DrawnScenes, draw_scenes, plan_pr
 from despur.birdland.recipes import input_size, recipe_for
 from despur.birdland.studies import plan_birds, plan_objects
 from despur.birdland.tagging import cell_tags, fit_tags
+from despur.errors import ModelError
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -147,3 +148,24 @@ def test_the_command_writes_a_model_that_loads_and_says_what_it_did(tmp_path, ca
 def test_a_correlation_that_means_nothing_is_refused(capsys: pytest.CaptureFixture[str]):
     assert train.main(["vit", "--quick", "--correlation", "1.5"]) == 2
     assert "correlation" in capsys.readouterr().err
+
+
+def test_kept_tags_spare_the_first_phase_and_end_in_the_same_model(tmp_path):
+    recipe = recipe_for("vit", scenes=16, epochs=1)
+    kept, said = tmp_path / "tags.safetensors", list[str]()
+    whole = train.train(recipe, tags=kept).model.state_dict()
+    again = train.train(recipe, tags=kept, say=said.append).model.state_dict()
+    # Not to the last bit: where tensors lie in memory decides how a product is summed.
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-5, atol=1e-5)
+    assert not any("close-ups" in line for line in said)
+
+
+def test_tags_of_another_recipe_or_damaged_ones_are_refused(tmp_path):
+    kept = tmp_path / "tags.safetensors"
+    train.train(recipe_for("vit", scenes=16, epochs=1), tags=kept)
+    with pytest.raises(ModelError, match="another recipe"):
+        train.train(recipe_for("vit", seed=1, scenes=16, epochs=1), tags=kept)
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="damaged"):
+        train.train(recipe_for("vit", scenes=16, epochs=1), tags=kept)

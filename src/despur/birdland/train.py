@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from despur.backbones.prompts import openai_templates
 from despur.birdland.aligning import fit_captions, frozen_features
@@ -49,7 +50,7 @@ from despur.birdland.pretraining import DrawnScenes, draw_scenes, plan_pretraini
 from despur.birdland.recipes import Corpus, Recipe, input_size, recipe_for
 from despur.birdland.studies import plan_birds, plan_objects
 from despur.birdland.tagging import fit_tags
-from despur.errors import DespurError
+from despur.errors import DespurError, ModelError
 from despur.progress import Progress, silent
 from despur.workspace import versions, write_json, write_whole
 
@@ -64,16 +65,31 @@ def silently(line: str) -> None:
 _JUDGED_SEED = 90_001
 
 
-def train(recipe: Recipe, *, say: Say = silently, progress: Progress = silent) -> SmallClip:
+def train(recipe: Recipe, *, tags: Path | None = None, say: Say = silently, progress: Progress = silent) -> SmallClip:
     """Make a small CLIP from nothing.
 
     Args:
+        tags: a file that keeps the first phase's weights; where it is there already, that phase is not run again.
         say: told what is done, a line at a time.
+
+    Raises:
+        ModelError: the file is damaged, or holds weights of another recipe.
     """
+    small = None if tags is None else _kept(recipe, tags)
+    if small is None:
+        small = fit_image_tower(recipe, say=say, progress=progress)
+        if tags is not None:
+            _keep(small, recipe, tags)
+    else:
+        say(f"phase 1: taken from {tags}")
+    return align_texts(small, recipe, say=say, progress=progress)
+
+
+def fit_image_tower(recipe: Recipe, *, say: Say = silently, progress: Progress = silent) -> SmallClip:
+    """The first phase: a small CLIP whose image tower has learned tags and whose text tower has learned nothing."""
     small = new_small(recipe.name, recipe.seed, input_size(recipe.name, recipe.views[0].close_up))
     say(f"{recipe.name}: {sum(p.numel() for p in small.model.parameters()):,} parameters, seed {recipe.seed}")
     say(f"arithmetic of the first phase: {'bfloat16' if bfloat16_is_fast() else 'float32'}")
-
     tagged = _draw("tags", recipe.tagged, 2 * recipe.seed, say, progress)
     for view in recipe.views:
         size = input_size(recipe.name, view.close_up)
@@ -82,14 +98,43 @@ def train(recipe: Recipe, *, say: Say = silently, progress: Progress = silent) -
         what = "whole scenes" if view.close_up is None else f"close-ups of {view.close_up} px"
         say(f"phase 1, {what} at {size} px: {view.epochs} epochs, batches of {view.batch_size}")
         fit_tags(small, tagged, view, after_epoch=_telling(say), progress=progress)
-    del tagged
+    return small
 
+
+def align_texts(small: SmallClip, recipe: Recipe, *, say: Say = silently, progress: Progress = silent) -> SmallClip:
+    """The second phase, in place: texts learn to meet the frozen image tower."""
     captioned = _draw("captions", recipe.captioned, 2 * recipe.seed + 1, say, progress)
     say("phase 2: features of the frozen image tower")
     features = frozen_features(small, captioned, progress)
     captions, fit = _captions(recipe, captioned), recipe.alignment
     say(f"phase 2, captions of {len(captions.phrases)} phrases: {fit.epochs} epochs, batches of {fit.batch_size}")
     fit_captions(small, features, captions, openai_templates(), fit, after_epoch=_telling(say), progress=progress)
+    return small
+
+
+def _first_phase(recipe: Recipe) -> dict[str, str]:
+    """What the first phase's weights follow from."""
+    return {"first_phase": recipe.model_dump_json(include={"name", "seed", "tagged", "views"})}
+
+
+def _keep(small: SmallClip, recipe: Recipe, path: Path) -> None:
+    weights = {name: value.contiguous() for name, value in small.model.state_dict().items()}
+    with write_whole(path) as temporary:
+        save_file(weights, temporary, metadata=_first_phase(recipe))
+
+
+def _kept(recipe: Recipe, path: Path) -> SmallClip | None:
+    if not path.is_file():
+        return None
+    other = "name another file, or delete it to run the first phase again"
+    try:
+        with safe_open(path, framework="pt") as kept:
+            if kept.metadata() != _first_phase(recipe):
+                raise ModelError("the weights come from another recipe", where=path, now=other)
+        small = new_small(recipe.name, recipe.seed)
+        small.model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError("the weights are damaged", where=path, now=other) from error
     return small
 
 
@@ -146,6 +191,7 @@ def make(
     *,
     birds: float = 0.2,
     objects: int = 1200,
+    tags: Path | None = None,
     say: Say = silently,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -155,7 +201,7 @@ def make(
         The card: what the model was trained on, with what, for how long, and what it scores.
     """
     started = time.monotonic()
-    small = train(recipe, say=say, progress=progress)
+    small = train(recipe, tags=tags, say=say, progress=progress)
     card: dict[str, Any] = {
         "recipe": recipe.model_dump(),
         "seconds": round(time.monotonic() - started),
@@ -191,6 +237,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", choices=SMALL_NAMES)
     parser.add_argument("--out", type=Path, help="folder for the model (default: where the shipped one lies)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tags", type=Path, help="file that keeps the first phase's weights and spares that phase the next time"
+    )
     parser.add_argument("--scenes", type=int, help="scenes in each of the two corpora")
     parser.add_argument("--epochs", type=int, help="epochs of every part")
     parser.add_argument(
@@ -205,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         judged: dict[str, Any] = {"birds": 0.005, "objects": 48} if options.quick else {}
         folder = options.out or WEIGHTS / options.model
-        card = make(recipe, folder, say=lambda line: print(line, flush=True), **judged)
+        card = make(recipe, folder, tags=options.tags, say=lambda line: print(line, flush=True), **judged)
     except (DespurError, ValidationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
