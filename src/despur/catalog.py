@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from despur.data.examples import Dataset
+from despur.data.load import KINDS, Reading
+from despur.data.specs import parse_spec
 from despur.errors import DataError, ModelError, nearest
 from despur.progress import Progress, silent
 
@@ -33,46 +34,28 @@ def load_dataset(
     """The examples that a spec names.
 
     Args:
-        spec: ``waterbirds:DIR``, ``table:FILE``, ``folder:DIR``, or the built-in world: ``birdland``,
-            ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
+        spec: ``waterbirds:DIR``, ``imagenet:DIR,classes=680,898``, ``table:FILE``, ``folder:DIR``, or the built-in
+            world: ``birdland``, ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
         seed: of splits that are drawn, and of the built-in world.
         allow_outside: let a table name images outside its own folder.
-        folder: where ``birdland`` is written, if it is not there yet; by default the user's cache.
+        folder: where ``birdland`` is written, if it is not there yet, and images are unpacked; by default the user's
+            cache.
         progress: shows the drawing of a world that is not there yet.
 
     Raises:
         DataError: the kind is unknown, or the data are not what the spec promises.
     """
-    kind, _, tail = spec.partition(":")
-    kinds: dict[str, Callable[[], Dataset]] = {
-        "waterbirds": lambda: _waterbirds(tail),
-        "table": lambda: _table(tail, allow_outside),
-        "folder": lambda: _folder(tail, seed),
-        "birdland": lambda: _birdland(tail, seed, folder or generated_folder(), progress),
-    }
-    if kind not in kinds:
-        raise DataError(f"there is no kind of dataset {kind!r}", where=spec, now=nearest(kind, list(kinds)))
-    if not tail and kind != "birdland":
-        raise DataError("the spec names no place", where=spec, now=f"write {kind}:PATH")
-    return kinds[kind]()
-
-
-def _waterbirds(tail: str) -> Dataset:
-    from despur.data.waterbirds import load_waterbirds
-
-    return load_waterbirds(Path(tail))
-
-
-def _table(tail: str, allow_outside: bool) -> Dataset:
-    from despur.data.table import load_table
-
-    return load_table(Path(tail), allow_outside=allow_outside)
-
-
-def _folder(tail: str, seed: int) -> Dataset:
-    from despur.data.folder import load_folder
-
-    return load_folder(Path(tail), seed=seed)
+    said = parse_spec(spec)
+    known = [*KINDS, "birdland"]
+    if said.kind not in known:
+        raise DataError(f"there is no kind of dataset {said.kind!r}", where=spec, now=nearest(said.kind, known))
+    place = folder or generated_folder()
+    if said.kind == "birdland":
+        said.check(())
+        return _birdland(said.place, seed, place, progress)
+    if not said.place:
+        raise DataError("the spec names no place", where=spec, now=f"write {said.kind}:PATH")
+    return KINDS[said.kind](said, Reading(seed, place, allow_outside, progress))
 
 
 def _birdland(tail: str, seed: int, folder: Path, progress: Progress) -> Dataset:
@@ -93,6 +76,8 @@ def _birdland(tail: str, seed: int, folder: Path, progress: Progress) -> Dataset
         write_birds(place, seed=seed, scale=share, progress=progress)
         return load_waterbirds(place)
     if study == "objects":
+        if scale:
+            raise DataError("the study of objects has one size", where=f"birdland:{tail}", now="write birdland:objects")
         write_objects(place, seed=seed, progress=progress)
         return load_table(place / "examples.csv")
     raise DataError(f"birdland has no study {study!r}", now=nearest(study, ["birds", "objects"]))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from despur.data.splits import check_splits, draw_splits, split_name
+from despur.data.splits import check_splits, draw_splits, hold_out, split_name
 from despur.errors import DataError
 
 
@@ -49,3 +49,16 @@ def test_what_cannot_be_trained_and_judged_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         check_splits("folder:x", classes, labels, splits)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.integers(1, 30), st.integers(0, 99))
+def test_as_many_are_held_out_of_every_stratum_and_something_is_left_to_train_on(
+    sizes: list[int], each: int, seed: int
+) -> None:
+    strata = [stratum for stratum, size in enumerate(sizes) for _ in range(size)]
+    held = hold_out(strata, each=each, seed=seed)
+    assert held == hold_out(strata, each=each, seed=seed)
+    for stratum, size in enumerate(sizes):
+        count = sum(is_held for is_held, mine in zip(held, strata, strict=True) if mine == stratum)
+        assert count == (each if size > each else size // 2)
+        assert count < size

@@ -20,7 +20,9 @@ def write(
     study: Annotated[
         str, typer.Option(help="birds (as the Waterbirds download looks) or objects (a table).")
     ] = "birds",
-    scale: Annotated[float, typer.Option(help="What the number of images is multiplied by (birds).")] = 1.0,
+    scale: Annotated[
+        float | None, typer.Option(help="What the number of images is multiplied by (birds only); 1 by default.")
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -33,9 +35,11 @@ def write(
     from despur.errors import SettingsError, nearest
 
     if study == "birds":
-        write_birds(folder, seed=seed, scale=scale, progress=bar)
+        write_birds(folder, seed=seed, scale=1.0 if scale is None else scale, progress=bar)
         spec = f"waterbirds:{folder}"
     elif study == "objects":
+        if scale is not None:
+            raise SettingsError("--scale means nothing for the study of objects", now="leave it out")
         write_objects(folder, seed=seed, progress=bar)
         spec = f"table:{folder / 'examples.csv'}"
     else:

@@ -74,3 +74,26 @@ def check_splits(spec: str, classes: Sequence[str], labels: Sequence[int], split
             where=spec,
             now="is it a spelling mistake? give it training images or remove it",
         )
+
+
+def hold_out(strata: Sequence[object], *, each: int, seed: int) -> list[bool]:
+    """Which training images are held out for validation: some of each stratum, drawn by the seed.
+
+    The two-class studies of ImageNet hold out 25 images per attribute value and class (METHOD section 5), a stratum
+    being one (class, value). Half of a stratum with no more images than that is held out: some are left to train on.
+
+    Args:
+        strata: of each image; two images of equal strata are drawn together.
+        each: images held out of every stratum.
+        seed: the same seed and strata give the same draw.
+    """
+    generator = np.random.default_rng(seed)
+    rows_of: dict[object, list[int]] = {}
+    for row, stratum in enumerate(strata):
+        rows_of.setdefault(stratum, []).append(row)
+    held = np.zeros(len(strata), dtype=bool)
+    # Sorted, so that the draw of one stratum does not hang on which image of another comes first.
+    for stratum in sorted(rows_of, key=repr):
+        rows = np.asarray(rows_of[stratum])
+        held[generator.permutation(rows)[: each if len(rows) > each else len(rows) // 2]] = True
+    return held.tolist()

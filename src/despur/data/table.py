@@ -29,8 +29,16 @@ YES_OR_NO = {"0": False, "1": True, "false": False, "true": True, "0.0": False, 
 Column = list[Any]
 
 
-def _read(file: Path) -> dict[str, Column]:
-    """Columns as plain values; blank text is None."""
+def read_columns(file: Path, needed: Sequence[str], *, expected: str) -> dict[str, Column]:
+    """The columns of a CSV, TSV or Parquet file as plain values; blank text is None.
+
+    Args:
+        needed: columns that must be there.
+        expected: what the columns should be, for the message.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column or has no rows.
+    """
     suffix = file.suffix.lower()
     if suffix in (".csv", ".tsv"):
         table = read_delimited(file)
@@ -47,9 +55,9 @@ def _read(file: Path) -> dict[str, Column]:
             f"a table cannot be a {suffix or 'file without suffix'}", where=file, now="use .csv or .parquet"
         )
     names = [name.strip() for name in table.column_names]
-    check_columns(file, names, NEEDED, expected=EXPECTED)
+    check_columns(file, names, needed, expected=expected)
     if table.num_rows == 0:
-        raise DataError("it has no rows", where=file, now="list at least one image a class and split")
+        raise DataError("it has no rows", where=file, now="list at least one image")
     columns = (column.to_pylist() for column in table.columns)
     return {name: [_cell(value) for value in column] for name, column in zip(names, columns, strict=True)}
 
@@ -127,8 +135,12 @@ def _boxes(file: Path, columns: dict[str, Column], rows: int) -> list[Box | None
     return [_box(file, row, corners) for row, corners in enumerate(found, start=1)]
 
 
-def _attribute(file: Path, name: str, column: Column) -> list[bool] | None:
-    """A column as an attribute; None: it holds something else than yes and no."""
+def as_attribute(file: Path, name: str, column: Column) -> list[bool] | None:
+    """A column as an attribute; None: it holds something else than yes and no.
+
+    Raises:
+        DataError: it holds yes and no, and blanks.
+    """
     meant = {value: YES_OR_NO.get(str(value).lower()) for value in set(map(str, column)) - {"None"}}
     if not meant or None in meant.values():
         return None
@@ -139,6 +151,11 @@ def _attribute(file: Path, name: str, column: Column) -> list[bool] | None:
             now="fill it with 0 or 1, or drop the column",
         )
     return [bool(meant[str(value)]) for value in column]
+
+
+def named_attribute(name: str) -> Attribute:
+    """An attribute of which only the name is known: its phrase is "with NAME"."""
+    return Attribute(name, f"with {name.replace('_', ' ')}")
 
 
 def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
@@ -157,7 +174,7 @@ def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
         DataError: a file, column, value, class or split is not as described; rows are counted from 1.
     """
     file = absolute(file)
-    columns = _read(file)
+    columns = read_columns(file, NEEDED, expected=EXPECTED)
     images = [str(name) for name in _filled(file, "image", columns["image"])]
     classes, labels = _labels(_filled(file, "label", columns["label"]))
     splits = _splits(file, _filled(file, "split", columns["split"]))
@@ -167,14 +184,14 @@ def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
             check_inside(file, paths, now="allow it with --allow-outside if you trust this table")
     check_splits(str(file), classes, labels, splits)
     check_some_exist(file, file.parent, images)
-    found = {name: _attribute(file, name, column) for name, column in columns.items() if name not in KNOWN}
+    found = {name: as_attribute(file, name, column) for name, column in columns.items() if name not in KNOWN}
     attributes = {name: values for name, values in found.items() if values is not None}
     ids = [str(value) for value in _filled(file, "id", columns["id"])] if "id" in columns else images
     return make_dataset(
         f"table:{file}",
         file.parent,
         classes,
-        [Attribute(name, f"with {name.replace('_', ' ')}") for name in attributes],
+        [named_attribute(name) for name in attributes],
         {
             "id": ids,
             "image": images,

@@ -1,0 +1,72 @@
+"""The kinds of datasets that lie on disk or a hub, by the word that a spec starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from despur.data.examples import Dataset
+from despur.data.specs import Spec
+from despur.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a user may say beside the spec.
+
+    Attributes:
+        seed: of splits that are drawn.
+        allow_outside: let a table name images outside its own folder.
+        folder: where images that come inside other files are unpacked.
+        progress: shows work that takes long.
+    """
+
+    seed: int
+    folder: Path
+    allow_outside: bool = False
+    progress: Progress = silent
+
+
+def _waterbirds(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.waterbirds import load_waterbirds
+
+    spec.check({"masks", "boxes"})
+    return load_waterbirds(Path(spec.place), masks=spec.path("masks"), boxes=spec.path("boxes"))
+
+
+def _imagenet(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.imagenet import HELD_OUT, load_imagenet
+
+    spec.check({"classes", "attributes", "attribute", "boxes", "heldout"})
+    return load_imagenet(
+        Path(spec.place),
+        classes=spec.words("classes"),
+        attributes=spec.path("attributes"),
+        attribute=spec.words("attribute"),
+        boxes=spec.path("boxes"),
+        held_out=spec.count("heldout", HELD_OUT),
+        seed=reading.seed,
+    )
+
+
+def _table(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.table import load_table
+
+    spec.check(())
+    return load_table(Path(spec.place), allow_outside=reading.allow_outside)
+
+
+def _folder(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.folder import load_folder
+
+    spec.check(())
+    return load_folder(Path(spec.place), seed=reading.seed)
+
+
+KINDS: dict[str, Callable[[Spec, Reading], Dataset]] = {
+    "waterbirds": _waterbirds,
+    "imagenet": _imagenet,
+    "table": _table,
+    "folder": _folder,
+}
