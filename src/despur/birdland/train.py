@@ -200,11 +200,12 @@ def make(
     Returns:
         The card: what the model was trained on, with what, for how long, and what it scores.
     """
-    started = time.monotonic()
+    started, kept = time.monotonic(), tags is not None and tags.is_file()
     small = train(recipe, tags=tags, say=say, progress=progress)
     card: dict[str, Any] = {
         "recipe": recipe.model_dump(),
         "seconds": round(time.monotonic() - started),
+        "first_phase": "of an earlier run" if kept else "of this run",
         "versions": versions(),
     }
     write_model(small, folder, card)

@@ -17,7 +17,7 @@ SCALE, QUICK_SCALE = 0.5, 0.25
 """Parts of Table 1's counts that are drawn, with its proportions."""
 
 SETTINGS_FILE = Path(__file__).with_name("demo_settings.json")
-"""Each method's learning rate by model, as ``benchmarks/tune_demo.py`` chose it on validation."""
+"""Each method's settings by model, as ``benchmarks/tune_demo.py`` chose it on validation."""
 
 
 def demo_study(folder: Path, *, quick: bool = False, seed: int = 0) -> StudySettings:
@@ -30,8 +30,7 @@ def demo_study(folder: Path, *, quick: bool = False, seed: int = 0) -> StudySett
     """
     chosen = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))["chosen"]
     by_model = {
-        model: {method: {"learning_rate": found["learning_rate"]} for method, found in methods.items()}
-        for model, methods in chosen.items()
+        model: {method: found["settings"] for method, found in methods.items()} for model, methods in chosen.items()
     }
     return StudySettings(
         dataset=f"birdland:birds:{QUICK_SCALE if quick else SCALE}",
