@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from despur.catalog import load_dataset
 from despur.data.images import read_image, read_mask
 from despur.data.waterbirds import load_waterbirds, read_cub_boxes
 from despur.errors import DataError
@@ -146,3 +147,24 @@ def test_a_list_whose_images_were_not_unpacked_is_refused(home: Path) -> None:
 def test_one_missing_image_is_left_for_the_quarantine(home: Path) -> None:
     (home / AUTHORS / "001.Sparrow" / "0001.jpg").unlink()
     assert len(load_waterbirds(home)) == 40
+
+
+def test_the_spec_says_where_masks_and_boxes_lie(home: Path, tmp_path: Path) -> None:
+    known = load_waterbirds(home).table
+    cub = tmp_path / "CUB_200_2011_elsewhere"
+    cub.mkdir()
+    (home / "segmentations").rename(cub / "segmentations")
+    (home / "bounding_boxes.txt").rename(cub / "bounding_boxes.txt")
+    found = load_dataset(f"waterbirds:{home},masks={cub},boxes={cub}/bounding_boxes.txt")
+    assert found.table["box"].equals(known["box"])
+    assert found.table["mask"].null_count == 0
+
+
+def test_masks_inside_the_folder_of_cub_beside_it_are_found(home: Path) -> None:
+    known = load_waterbirds(home).table
+    (home / "CUB_200_2011").mkdir()
+    (home / "segmentations").rename(home / "CUB_200_2011" / "segmentations")
+    (home / "bounding_boxes.txt").rename(home / "CUB_200_2011" / "bounding_boxes.txt")
+    found = load_waterbirds(home)
+    assert found.table["box"].equals(known["box"])
+    assert found.table["mask"].null_count == 0

@@ -50,6 +50,18 @@ def _imagenet(spec: Spec, reading: Reading) -> Dataset:
     )
 
 
+def _celeba(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.celeba import load_celeba
+
+    spec.check({"target", "attributes", "classes"})
+    return load_celeba(
+        Path(spec.place),
+        target=spec.options.get("target", "Blond_Hair"),
+        attributes=spec.words("attributes") or ("Male",),
+        classes=spec.words("classes"),
+    )
+
+
 def _table(spec: Spec, reading: Reading) -> Dataset:
     from despur.data.table import load_table
 
@@ -67,6 +79,7 @@ def _folder(spec: Spec, reading: Reading) -> Dataset:
 KINDS: dict[str, Callable[[Spec, Reading], Dataset]] = {
     "waterbirds": _waterbirds,
     "imagenet": _imagenet,
+    "celeba": _celeba,
     "table": _table,
     "folder": _folder,
 }
