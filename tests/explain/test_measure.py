@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,19 @@ from despur.backbones.heads import Heads
 from despur.backbones.protocol import LayerOutput
 from despur.data.examples import Attribute, Dataset, make_dataset
 from despur.data.images import UnreadableImage
+from despur.errors import ModelError
 from despur.explain.aiou import adjusted_iou, soft_iou
 from despur.explain.gradcam import class_maps
 from despur.explain.maps import upsample_maps
-from despur.explain.measure import explanation_report, measure_explanations, object_as_seen
+from despur.explain.measure import (
+    ELSEWHERE,
+    ON_OBJECT,
+    Places,
+    explanation_report,
+    measure_explanations,
+    object_as_seen,
+)
+from despur.explain.rollout import ROLLOUT
 
 SIDE, CELL = 16, 4
 
@@ -58,6 +68,10 @@ class ColourBackbone:
 
     def finish(self, output: LayerOutput, shift: Tensor | None = None) -> Tensor:
         return (output if shift is None else output.shifted(shift)).activations.mean((-2, -1))
+
+
+def aiou_of(*arguments: Any, **choices: Any) -> np.ndarray:
+    return measure_explanations(*arguments, **choices)["aiou"]
 
 
 COLOURS = torch.eye(3)[None]
@@ -104,7 +118,7 @@ def test_a_model_that_looks_at_its_object_scores_high_and_one_that_looks_beside_
     backbone = ColourBackbone()
     # A model that has mixed up its colours takes the next class's patch for its own.
     confused = {**backbone.heads(), "image.weight": torch.eye(3).roll(1, dims=1)}
-    good, bad = measure_explanations(backbone, [backbone.heads(), confused], patches, COLOURS)
+    good, bad = aiou_of(backbone, [backbone.heads(), confused], patches, COLOURS)
     assert (good > 0.9).all()
     assert (bad < 0.2).all()
 
@@ -112,7 +126,7 @@ def test_a_model_that_looks_at_its_object_scores_high_and_one_that_looks_beside_
 def test_measuring_equals_upsampled_maps_and_the_equations_image_by_image(patches: Dataset):
     backbone = ColourBackbone()
     heads = random_runs(5)
-    measured = measure_explanations(backbone, [heads], patches, COLOURS, batch_size=2)
+    measured = aiou_of(backbone, [heads], patches, COLOURS, batch_size=2)
     assert measured.shape == (5, 3)
     mask = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     mask[:, :8, :8] = True
@@ -127,9 +141,9 @@ def test_all_models_share_one_trunk_pass_a_batch_and_keep_their_order(patches: D
     backbone = ColourBackbone()
     probe: Heads = {"probe.weight": torch.eye(3), "probe.bias": torch.zeros(3)}
     models = [random_runs(2), probe, backbone.heads()]
-    together = measure_explanations(backbone, models, patches, COLOURS, batch_size=2)
+    together = aiou_of(backbone, models, patches, COLOURS, batch_size=2)
     assert backbone.passes == 2
-    alone = [measure_explanations(backbone, [model], patches, COLOURS) for model in models]
+    alone = [aiou_of(backbone, [model], patches, COLOURS) for model in models]
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-6)
 
 
@@ -138,13 +152,13 @@ def test_an_image_without_box_and_mask_is_nan_and_is_not_even_read(tmp_path: Pat
     dataset = dataset_of(
         tmp_path, [{"image": "missing.png", "label": 0}, {"image": name, "label": 0, "box": [0, 0, 8, 8]}]
     )
-    measured = measure_explanations(ColourBackbone(), [random_runs(2)], dataset, COLOURS)
+    measured = aiou_of(ColourBackbone(), [random_runs(2)], dataset, COLOURS)
     assert np.isnan(measured).tolist() == [[True, False], [True, False]]
 
 
 def test_a_dataset_without_any_ground_truth_is_all_nan(tmp_path: Path):
     dataset = dataset_of(tmp_path, [{"image": "missing.png", "label": 0}])
-    measured = measure_explanations(ColourBackbone(), [random_runs(2), random_runs(3)], dataset, COLOURS)
+    measured = aiou_of(ColourBackbone(), [random_runs(2), random_runs(3)], dataset, COLOURS)
     assert measured.shape == (5, 1)
     assert np.isnan(measured).all()
 
@@ -152,7 +166,7 @@ def test_a_dataset_without_any_ground_truth_is_all_nan(tmp_path: Path):
 def test_an_unreadable_image_is_named(tmp_path: Path):
     dataset = dataset_of(tmp_path, [{"image": "missing.png", "label": 0, "box": [0, 0, 1, 1]}])
     with pytest.raises(UnreadableImage, match=r"missing\.png"):
-        measure_explanations(ColourBackbone(), [random_runs(1)], dataset, COLOURS)
+        aiou_of(ColourBackbone(), [random_runs(1)], dataset, COLOURS)
 
 
 def test_the_mask_is_preferred_over_the_box(tmp_path: Path):
@@ -162,7 +176,7 @@ def test_the_mask_is_preferred_over_the_box(tmp_path: Path):
     row: dict[str, object] = {"image": name, "label": 0, "box": wrong_box}
     dataset = dataset_of(tmp_path, [row, {**row, "mask": "mask.png"}])
     backbone = ColourBackbone()
-    by_box, by_mask = measure_explanations(backbone, [backbone.heads()], dataset, COLOURS)[0]
+    by_box, by_mask = aiou_of(backbone, [backbone.heads()], dataset, COLOURS)[0]
     assert by_box == 0.0
     assert by_mask > 0.5
 
@@ -176,7 +190,7 @@ def test_an_exif_rotated_photograph_is_explained_upright(tmp_path: Path):
         {"image": name, "label": 0, "box": [0, 0, 8, 4]} for name in (upright, "turned.png")
     ]
     backbone = ColourBackbone()
-    straight, turned = measure_explanations(backbone, [backbone.heads()], dataset_of(tmp_path, rows), COLOURS)[0]
+    straight, turned = aiou_of(backbone, [backbone.heads()], dataset_of(tmp_path, rows), COLOURS)[0]
     assert straight > 0.5
     assert turned == straight
 
@@ -190,7 +204,7 @@ def test_progress_counts_the_images_that_are_explained(patches: Dataset):
         seen.append((total, unit, each))
         yield from steps
 
-    measure_explanations(ColourBackbone(), [random_runs(1)], patches, COLOURS, batch_size=2, progress=noting)
+    aiou_of(ColourBackbone(), [random_runs(1)], patches, COLOURS, batch_size=2, progress=noting)
     assert seen == [(3, "images", 2)]
 
 
@@ -231,3 +245,46 @@ def test_a_worst_group_without_ground_truth_is_none_and_no_ground_truth_at_all_n
     assert report is not None
     assert report.to_json() == {"average": pytest.approx(0.2), "worst_group": None}
     assert explanation_report(np.array([np.nan]), np.array([0]), worst_group=0) is None
+
+
+def test_every_measure_of_an_image_is_there_and_elsewhere_only_where_the_attribute_has_a_place(patches: Dataset):
+    places = Places(attribute={"1": [(8, 8, 16, 12)]}, objects={})
+    measured = measure_explanations(
+        ColourBackbone(), [ColourBackbone().heads(), random_runs(2)], patches, COLOURS, places=places
+    )
+    assert list(measured) == [*ON_OBJECT, *ELSEWHERE]
+    for name in ON_OBJECT:
+        assert measured[name].shape == (3, 3)
+        assert not np.isnan(measured[name]).any()
+    for name in ELSEWHERE:
+        assert np.isnan(measured[name]).tolist() == [[True, False, True]] * 3
+    assert measured["energy"][0, 1] == measured["on_object"][0, 1] > 0.7
+    assert (measured["pointing"][0] == 1).all()
+    assert measured["object_area"][:, 1].tolist() == [0.25] * 3
+    assert measured["attribute_area"][:, 1].tolist() == [0.125] * 3
+
+
+def test_a_model_that_takes_the_shortcut_has_its_map_on_the_attribute(patches: Dataset):
+    places = Places(attribute={str(image): [(8, 8, 16, 12)] for image in range(3)}, objects={})
+    backbone = ColourBackbone()
+    confused = {**backbone.heads(), "image.weight": torch.eye(3).roll(1, dims=1)}
+    measured = measure_explanations(backbone, [backbone.heads(), confused], patches, COLOURS, places=places)
+    good, bad = measured["on_attribute"]
+    assert (good < 0.1).all()
+    assert (bad > 0.6).all()
+
+
+def test_detected_objects_stand_in_where_nothing_is_marked_and_are_no_ground_truth(tmp_path: Path):
+    name = write(tmp_path, "red.png", {(0, 0, 8, 8): 0, (8, 8, 16, 12): 1}, (SIDE, SIDE))
+    dataset = dataset_of(tmp_path, [{"image": name, "label": 0}, {"image": "missing.png", "label": 0}])
+    places = Places(attribute={"0": [(8, 0, 16, 16)], "1": [(0, 0, 4, 4)]}, objects={"0": [(0, 0, 8, 8)]})
+    backbone = ColourBackbone()
+    measured = measure_explanations(backbone, [backbone.heads()], dataset, COLOURS, places=places)
+    assert measured["on_object"][0, 0] > 0.5
+    assert np.isnan(measured["aiou"]).all()
+    assert np.isnan(measured["on_object"][0, 1]), "an attribute without an object to hold it against"
+
+
+def test_maps_that_need_attention_are_refused_before_an_image_is_read(patches: Dataset):
+    with pytest.raises(ModelError, match="rollout"):
+        measure_explanations(ColourBackbone(), [random_runs(1)], patches, COLOURS, method=ROLLOUT)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from despur.backbones.geometry import Framing
-from despur.explain.overlay import CONTROL_POINTS, Palette, colour_table, overlay
+from despur.explain.overlay import CONTROL_POINTS, Palette, colour_table, contours, overlay
 
 GREY = Image.new("RGB", (8, 6), (100, 100, 100))
 
@@ -84,3 +84,17 @@ def test_a_marked_pixel_of_the_photograph_is_where_its_mask_is():
     seen = np.asarray(framing.image(photograph))[:, :, 0] > 128
     assert seen.sum() == 16
     assert (seen == framing.mask(mask)).all()
+
+
+def test_a_contour_lies_where_the_map_crosses_its_level_and_leaves_the_photograph_elsewhere():
+    saliency = torch.linspace(0, 1, 8).expand(6, 8)
+    pixels = np.asarray(contours(GREY, saliency, levels=(0.5,)))
+    colour = tuple(colour_table()[128])
+    assert {tuple(pixel) for pixel in pixels[1:-1, 4]} == {colour}, "column 4 is the first above a half"
+    assert (pixels[:, 3] == 0).all(), "the rim"
+    assert (pixels[:, :3] == 100).all()
+    assert (pixels[1:-1, 5:7] == 100).all()
+
+
+def test_a_map_below_every_level_has_no_contours():
+    assert contours(GREY, torch.zeros(3, 3)).tobytes() == GREY.tobytes()

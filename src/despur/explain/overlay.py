@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from despur.explain.maps import upsample_maps
 
-__all__ = ["Palette", "colour_table", "overlay"]
+__all__ = ["Palette", "colour_table", "contours", "overlay", "with_outline"]
+
+LEVELS = (0.25, 0.5, 0.75)
+"""Heights of the map that contour lines are drawn at."""
 
 Palette = Literal["viridis", "inferno"]
 
@@ -52,11 +56,49 @@ def overlay(
     colours = torch.from_numpy(colour_table(palette))[(values.clamp(0, 1) * 255).round().long()].numpy()
     photograph = np.asarray(image.convert("RGB"), dtype=np.float32)
     blended = np.rint((1 - alpha) * photograph + alpha * colours).astype(np.uint8)
-    if outline is not None:
-        blended[_grown(outline) & ~outline] = 0
-        # Past the picture's border nothing is object: an object that is cut off is closed along the border.
-        blended[outline & _grown(~np.pad(outline, 1))[1:-1, 1:-1]] = 255
-    return Image.fromarray(blended)
+    laid = Image.fromarray(blended)
+    return laid if outline is None else with_outline(laid, outline)
+
+
+def contours(
+    image: Image.Image,
+    saliency: Float[Tensor, "height width"],
+    *,
+    levels: Sequence[float] = LEVELS,
+    palette: Palette = "viridis",
+    outline: Bool[np.ndarray, "rows columns"] | None = None,
+) -> Image.Image:
+    """The photograph with lines where the map crosses the levels, each in its level's colour with a dark rim.
+
+    The photograph keeps its own colours, which an :func:`overlay` covers. A line lies on the higher side; where the map
+    is above a level up to the picture's border, the border closes it.
+    """
+    values = upsample_maps(saliency.detach().float().cpu(), (image.height, image.width)).numpy()
+    table = colour_table(palette)
+    drawn = np.array(image.convert("RGB"))
+    for level in levels:
+        above = values >= level
+        line = _edge(above)
+        drawn[_grown(line) & ~above] = 0
+        drawn[line] = table[round(level * 255)]
+    laid = Image.fromarray(drawn)
+    return laid if outline is None else with_outline(laid, outline)
+
+
+def with_outline(image: Image.Image, mask: Bool[np.ndarray, "rows columns"]) -> Image.Image:
+    """The picture with the mask's edge in white and a black rim around it."""
+    drawn = np.array(image.convert("RGB"))
+    drawn[_grown(mask) & ~mask] = 0
+    drawn[_edge(mask)] = 255
+    return Image.fromarray(drawn)
+
+
+def _edge(mask: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
+    """The mask's outermost pixels.
+
+    Past the picture's border nothing is object: an object that is cut off is closed along the border.
+    """
+    return mask & _grown(~np.pad(mask, 1))[1:-1, 1:-1]
 
 
 def _grown(mask: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:

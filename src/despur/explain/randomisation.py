@@ -1,5 +1,5 @@
-"""The model-randomisation check (Adebayo et al. 2018, "Sanity checks for saliency maps"): a map that stays the same when
-what was learnt is thrown away does not show what was learnt.
+"""The model-randomisation check (Adebayo et al. 2018, "Sanity checks for saliency maps"): a map that stays the same
+when what was learnt is thrown away does not show what was learnt.
 """
 
 from __future__ import annotations

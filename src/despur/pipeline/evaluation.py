@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
-from despur.explain.measure import explanation_report
+from despur.explain.measure import ON_OBJECT, explanation_report
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.metrics import AccuracyReport, accuracy_report
@@ -18,9 +18,10 @@ from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage, stage_state
 from despur.pipeline.training import load_runs, run_names
-from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parquet, write_json
+from despur.workspace import Workspace, fingerprint, fingerprint_file, read_json, read_parquet, write_json
 
 EXPLANATIONS = "explanations.parquet"
+CHECKS = "checks.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def runs_state(workspace: Workspace) -> str:
 def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
     """Write ``metrics.json`` of every run; returns whether anything was computed.
 
-    AIoU is filled in where the stage explain has measured these same runs, else it is null.
+    AIoU and the other measures of maps are filled in where the stage explain has measured these same runs, else null.
     """
     workspace = embedded.workspace
     names = run_names(workspace)
@@ -94,8 +95,8 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
             if run.attribute not in splits:
                 splits[run.attribute] = split_of(embedded, split, run.attribute)
             report, _ = accuracy_of(embedded, run.heads, splits[run.attribute], run.attribute)
-            aiou = _aiou(workspace, name, splits[run.attribute], report)
-            write_json(workspace.path("runs", name, "metrics.json"), metrics(run, split, report, aiou))
+            explained = explanations_of(workspace, name, splits[run.attribute], report)
+            write_json(workspace.path("runs", name, "metrics.json"), metrics(run, split, report, explained))
 
     return run_stage(
         workspace,
@@ -107,13 +108,19 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
     )
 
 
-def metrics(run: Run, split: str, report: AccuracyReport, aiou: dict[str, float | None] | None) -> dict[str, Any]:
-    """What ``metrics.json`` holds; rates are fractions."""
+def metrics(run: Run, split: str, report: AccuracyReport, explained: dict[str, Any] | None) -> dict[str, Any]:
+    """What ``metrics.json`` holds; rates are fractions.
+
+    Args:
+        explained: as :func:`explanations_of` gives it.
+    """
+    others = {name: value for name, value in (explained or {}).items() if name != "aiou"}
     return {
         "method": run.method,
         "split": split,
         "accuracy": report.to_json(),
-        "aiou": aiou,
+        "aiou": None if explained is None else explained["aiou"],
+        "explanations": others or None,
         "best_epoch": run.best_epoch,
         "seconds": {"train": run.seconds},
         "seed": run.seed,
@@ -121,8 +128,13 @@ def metrics(run: Run, split: str, report: AccuracyReport, aiou: dict[str, float 
     }
 
 
-def _aiou(workspace: Workspace, name: str, split: Split, report: AccuracyReport) -> dict[str, float | None] | None:
-    """AIoU of a run on the images of the split that were explained; None where it was not, or under other heads."""
+def explanations_of(workspace: Workspace, name: str, split: Split, report: AccuracyReport) -> dict[str, Any] | None:
+    """What is known of a run's maps on the split's images; None where they were not explained, or under other heads.
+
+    Returns:
+        ``aiou, iou, energy, pointing``: average and worst group of each, or None; where the attribute was detected
+        ``elsewhere``: means by group; and where the maps were checked ``checks``.
+    """
     record = workspace.record("explain")
     file = workspace.path(EXPLANATIONS)
     if record is None or not file.exists() or record.settings["runs"] != runs_state(workspace):
@@ -130,7 +142,45 @@ def _aiou(workspace: Workspace, name: str, split: Split, report: AccuracyReport)
     table = read_parquet(file)
     if name not in table.column_names:
         return None
-    measured = dict(zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True))
-    values = np.array([measured.get(image) for image in split.dataset.ids], dtype=float)
-    found = explanation_report(values, split.groups, report.worst_group_index)
-    return None if found is None else found.to_json()
+    places = {image: row for row, image in enumerate(table["id"].to_pylist())}
+    rows = [places.get(image, -1) for image in split.dataset.ids]
+
+    def values(column: str) -> Float[np.ndarray, "images"]:
+        if column not in table.column_names:
+            return np.full(len(rows), np.nan)
+        return np.append(table[column].to_numpy(), np.nan)[rows]
+
+    columns = {measure: name if measure == "aiou" else f"{name}/{measure}" for measure in ON_OBJECT}
+    reports = {
+        measure: explanation_report(values(column), split.groups, report.worst_group_index)
+        for measure, column in columns.items()
+    }
+    found: dict[str, Any] = {measure: None if one is None else one.to_json() for measure, one in reports.items()}
+    elsewhere = _elsewhere(
+        {
+            "on_object": values(f"{name}/on_object"),
+            "on_attribute": values(f"{name}/on_attribute"),
+            "object_area": values("object_area"),
+            "attribute_area": values("attribute_area"),
+        },
+        split,
+        report,
+    )
+    checks = read_json(workspace.path(CHECKS)) if workspace.path(CHECKS).exists() else {"runs": {}}
+    more = {"elsewhere": elsewhere, "checks": checks["runs"].get(name)}
+    found |= {key: value for key, value in more.items() if value}
+    return found if any(value is not None for value in found.values()) else None
+
+
+def _elsewhere(
+    shares: dict[str, Float[np.ndarray, "images"]], split: Split, report: AccuracyReport
+) -> list[dict[str, Any]]:
+    """Means over each group's images in which the attribute has a place; empty where no image has one."""
+    known = ~np.isnan(shares["on_attribute"])
+    rows: list[dict[str, Any]] = []
+    for group, about in enumerate(report.groups):
+        inside = known & (split.groups == group)
+        if inside.any():
+            means = {share: float(values[inside].mean()) for share, values in shares.items()}
+            rows.append({"class": about.class_name, "present": about.present, "n": int(inside.sum()), **means})
+    return rows

@@ -1,4 +1,4 @@
-"""The stage explain: AIoU of every run from one pass over the images, and pictures of the worst group."""
+"""The stage explain: measures of every run's maps from one pass over the images, checks of the maps, and strips."""
 
 from __future__ import annotations
 
@@ -11,57 +11,145 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from despur.backbones.heads import Heads, class_logits
-from despur.data.examples import Dataset
+from despur.backbones.heads import Heads
+from despur.data.examples import Attribute, Dataset
 from despur.data.images import read_image
-from despur.explain.gradcam import class_maps
-from despur.explain.measure import measure_explanations
-from despur.explain.overlay import overlay
+from despur.explain.elsewhere import boxes_seen
+from despur.explain.measure import ELSEWHERE, ON_OBJECT, Places, measure_explanations
+from despur.explain.method import MapMethod
+from despur.explain.methods import GRADCAM, find_map_method
+from despur.explain.trust import check_maps
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint
-from despur.pipeline.evaluation import EXPLANATIONS, Split, accuracy_of, runs_state, split_of
+from despur.pipeline.evaluation import CHECKS, EXPLANATIONS, Split, runs_state, split_of
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ExplainSettings
-from despur.pipeline.training import load_runs
-from despur.workspace import fingerprint, write_json, write_parquet, write_whole
+from despur.pipeline.strips import STRIPS, write_strips
+from despur.pipeline.training import load_runs, run_names
+from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parquet, write_json, write_parquet
 
-STRIPS = "strips"
+DETECTIONS = "detections.parquet"
+
+OF_IMAGES = ("object_area", "attribute_area")
+"""Measures that are the same for every run."""
 
 
 def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, split: str = "test") -> bool:
-    """Write ``explanations.parquet`` (``id`` and a column of AIoU a run) and ``strips/``; returns whether it computed.
+    """Write ``explanations.parquet``, ``checks.json`` and ``strips/``; returns whether it computed.
 
-    A run's AIoU is NaN where an image has neither box nor mask. Strips show images of the group that the pre-trained
-    model is worst at, drawn by the seed, before and after.
+    The table holds ``id``, a column of AIoU a run, and a column ``RUN/MEASURE`` for every other measure; NaN where an
+    image has neither box nor mask. Measures of where a model looks instead are there if the workspace has detections
+    of the attribute with boxes. Maps that are not Grad-CAM's go into files and a stage of their own
+    (``explanations-rollout.parquet``), beside the paper's.
+
+    Raises:
+        ModelError: the map method means nothing on this model.
+        SettingsError: there is no such map method.
     """
     settings = settings or ExplainSettings()
+    method = find_map_method(settings.method)
     workspace = embedded.workspace
     runs = load_runs(workspace)
     state = runs_state(workspace)
     if not runs:
         return False
+    method.check(embedded.backbone)
     attribute = runs[PRETRAINED.name].attribute
     whole = split_of(embedded, split, attribute)
     drawn = _draw(whole, settings)
     masks = [drawn.dataset.root / mask for mask in drawn.dataset.table["mask"].to_pylist() if mask]
+    detections = workspace.path(DETECTIONS)
+    seen = fingerprint_file(detections) if detections.exists() else ""
+    table_file, checks_file, strips_folder = (
+        workspace.path(explained(name, method)) for name in (EXPLANATIONS, CHECKS, STRIPS)
+    )
 
     def work() -> None:
-        measured = measure_runs(embedded, runs, drawn.dataset, settings.batch_size)
-        write_parquet(workspace.path(EXPLANATIONS), pa.table({"id": drawn.dataset.ids, **measured}))
-        _write_strips(embedded, runs, whole, settings)
+        places = places_of(workspace, drawn.dataset, embedded.dataset.attribute(attribute))
+        measured = measure_runs(embedded, runs, drawn.dataset, settings.batch_size, method=method, places=places)
+        write_parquet(table_file, explanations_table(drawn.dataset.ids, measured))
+        compared = compared_runs(runs)
+        write_json(checks_file, _checks(embedded, compared, whole, method, settings))
+        write_strips(embedded, compared, drawn, measured["aiou"], method, settings, strips_folder)
 
     return run_stage(
         workspace,
-        "explain",
+        explained("explain", method, "/"),
         settings={**settings.model_dump(mode="json"), "split": split, "runs": state},
-        inputs=fingerprint(embedded.state, state, images_fingerprint(masks)),
-        outputs=[workspace.path(EXPLANATIONS), workspace.path(STRIPS, "strips.json")],
+        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), seen),
+        outputs=[table_file, checks_file, strips_folder / "strips.json"],
         work=work,
         seed=settings.seed,
     )
+
+
+def explained(name: str, method: MapMethod[Any], separator: str = "-") -> str:
+    """A file's or a stage's name for one map method; Grad-CAM's is the name itself."""
+    if method.name == GRADCAM.name:
+        return name
+    stem, dot, suffix = name.partition(".")
+    return f"{stem}{separator}{method.name}{dot}{suffix}"
+
+
+def compared_runs(runs: Mapping[str, Run]) -> dict[str, Run]:
+    """The pre-trained model, and the run that stands for "after" where there is one."""
+    after = best_run(runs)
+    return {name: runs[name] for name in (PRETRAINED.name, after) if name is not None}
+
+
+def explanations_table(ids: list[str], measured: Mapping[str, Mapping[str, Float[np.ndarray, "images"]]]) -> pa.Table:
+    """AIoU in a column a run, other measures beside it; what is known of no image is left out."""
+    columns: dict[str, Any] = {"id": ids, **measured["aiou"]}
+    for measure, by_run in measured.items():
+        if measure == "aiou" or all(np.isnan(values).all() for values in by_run.values()):
+            continue
+        if measure in OF_IMAGES:
+            columns[measure] = next(iter(by_run.values()))
+        else:
+            columns |= {f"{run}/{measure}": values for run, values in by_run.items()}
+    return pa.table(columns)
+
+
+def places_of(workspace: Workspace, dataset: Dataset, attribute: Attribute) -> Places:
+    """Where the workspace's detections put the attribute and each image's own class."""
+    file = workspace.path(DETECTIONS)
+    if not file.exists():
+        return Places({}, {})
+    detections = read_parquet(file)
+    of_class = [boxes_seen(detections, [name]) for name in dataset.classes]
+    own = {image: of_class[label].get(image, ()) for image, label in zip(dataset.ids, dataset.labels, strict=True)}
+    return Places(boxes_seen(detections, [attribute.name]), own)
+
+
+def means_of_runs(embedded: Embedded, method: str = GRADCAM.name) -> dict[str, dict[str, float | None]]:
+    """What the stage has measured, by measure and run: means over the images, None where nothing is known.
+
+    Measures that no image has are left out, but for AIoU.
+    """
+    file = embedded.workspace.path(explained(EXPLANATIONS, find_map_method(method)))
+    table = read_parquet(file)
+    runs = [name for name in run_names(embedded.workspace) if name in table.column_names]
+
+    def mean(column: str) -> float | None:
+        if column not in table.column_names:
+            return None
+        values = table[column].to_numpy()
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if known.size else None
+
+    found = {
+        measure: {run: mean(run if measure == "aiou" else f"{run}/{measure}") for run in runs}
+        for measure in (*ON_OBJECT, *ELSEWHERE)
+        if measure not in OF_IMAGES
+    }
+    return {
+        measure: by_run
+        for measure, by_run in found.items()
+        if measure == "aiou" or any(value is not None for value in by_run.values())
+    }
 
 
 def _draw(split: Split, settings: ExplainSettings) -> Split:
@@ -74,24 +162,34 @@ def _draw(split: Split, settings: ExplainSettings) -> Split:
 
 
 def measure_runs(
-    embedded: EmbeddedImages, runs: Mapping[str, Run], dataset: Dataset, batch_size: int
-) -> dict[str, Float[np.ndarray, "images"]]:
-    """AIoU of every run on every image, NaN where there is neither box nor mask; runs alike in kind are stacked."""
+    embedded: EmbeddedImages,
+    runs: Mapping[str, Run],
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    method: MapMethod[Any] = GRADCAM,
+    places: Places | None = None,
+) -> dict[str, dict[str, Float[np.ndarray, "images"]]]:
+    """Every measure of every run on every image, by measure and run; runs alike in kind are stacked."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for name, run in runs.items():
         kinds.setdefault(tuple(sorted(run.heads)), []).append(name)
     stacks = [_stack([runs[name].heads for name in names]) for names in kinds.values()]
-    values = measure_explanations(
+    measured = measure_explanations(
         embedded.backbone,
         stacks,
         dataset,
         embedded.class_prompts,
+        method=method,
+        places=places or Places({}, {}),
         batch_size=batch_size,
         progress=embedded.progress,
     )
     order = [name for names in kinds.values() for name in names]
-    by_name = dict(zip(order, values, strict=True))
-    return {name: by_name[name] for name in runs}
+    rows = {name: order.index(name) for name in runs}
+    return {
+        measure: {name: measured[measure][row] for name, row in rows.items()} for measure in (*ON_OBJECT, *ELSEWHERE)
+    }
 
 
 def _stack(heads: list[dict[str, Tensor]]) -> Heads:
@@ -102,49 +200,27 @@ def _stack(heads: list[dict[str, Tensor]]) -> Heads:
     }
 
 
-def _write_strips(embedded: Embedded, runs: Mapping[str, Run], split: Split, settings: ExplainSettings) -> None:
-    """Photograph, map before and map after of some images of the worst group, as PNG, with what each model said."""
-    workspace = embedded.workspace
-    before = runs[PRETRAINED.name]
-    report, _ = accuracy_of(embedded, before.heads, split, before.attribute)
-    inside = np.flatnonzero(split.groups == report.worst_group_index)
-    chosen = np.sort(np.random.default_rng(settings.seed).permutation(inside)[: settings.strips])
-    after_name = best_run(runs)
-    compared = {PRETRAINED.name: before}
-    if after_name is not None:
-        compared[after_name] = runs[after_name]
-    entries = [
-        _strip(embedded, split.dataset.rows(np.array([row])), compared, f"{place:02d}")
-        for place, row in enumerate(chosen)
-    ]
-    phrases = split.dataset.group_phrases(split.dataset.attribute(before.attribute))
-    content = {
-        "group": phrases[report.worst_group_index],
-        "chosen": f"at random (seed {settings.seed})",
-        "strips": entries,
-    }
-    write_json(workspace.path(STRIPS, "strips.json"), content)
-
-
-def _strip(embedded: Embedded, one: Dataset, compared: Mapping[str, Run], prefix: str) -> dict[str, Any]:
-    """Write the pictures of one image; returns what ``strips.json`` says of it."""
-    backbone, workspace = embedded.backbone, embedded.workspace
-    photograph = read_image(one.image_paths()[0])
-    seen = backbone.framing.image(photograph)
-    pixels = backbone.preprocess(photograph).unsqueeze(0).to(embedded.device)
-    features = backbone.image_features(pixels).float()
-    label = int(one.labels[0])
-    panels: list[dict[str, Any]] = [{"file": f"{prefix}-photograph.png", "caption": "photograph"}]
-    pictures = [seen]
+def _checks(
+    embedded: Embedded, compared: Mapping[str, Run], split: Split, method: MapMethod[Any], settings: ExplainSettings
+) -> dict[str, Any]:
+    """Means of the maps' checks over some images, by run."""
+    rows = np.sort(np.random.default_rng(settings.seed).permutation(len(split.rows))[: settings.checks])
+    if not len(rows):
+        return {"images": 0, "runs": {}}
+    dataset = split.dataset.rows(rows)
+    pixels = [embedded.backbone.preprocess(read_image(path)) for path in dataset.image_paths()]
+    labels = torch.from_numpy(dataset.labels).to(embedded.device)
+    found: dict[str, dict[str, float]] = {}
     for name, run in compared.items():
-        heads = {key: head.to(embedded.device) for key, head in run.heads.items()}
-        saliency = class_maps(backbone, heads, pixels, embedded.class_prompts)[0, label]
-        said = int(class_logits(heads, features, embedded.class_prompts)[0].argmax())
-        pictures.append(overlay(seen, saliency))
-        panels.append(
-            {"file": f"{prefix}-{name}.png", "caption": run.method, "said": one.classes[said], "correct": said == label}
+        checks = check_maps(
+            embedded.backbone,
+            {key: head.to(embedded.device) for key, head in run.heads.items()},
+            method,
+            torch.stack(pixels).to(embedded.device),
+            labels,
+            embedded.class_prompts,
+            generator=torch.Generator().manual_seed(settings.seed),
+            batch_size=settings.batch_size,
         )
-    for panel, picture in zip(panels, pictures, strict=True):
-        with write_whole(workspace.path(STRIPS, panel["file"])) as temporary:
-            picture.save(temporary, format="PNG")
-    return {"id": one.ids[0], "panels": panels}
+        found[name] = {check: float(values.mean()) for check, values in checks.items()}
+    return {"images": len(rows), "runs": found}

@@ -15,7 +15,7 @@ from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.explaining import STRIPS
+from despur.pipeline.strips import STRIPS
 from despur.pipeline.training import load_runs
 from despur.report import (
     BackboneSection,
@@ -193,14 +193,15 @@ def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
     content = read_json(file)
     strips = [
         Strip(
-            title=entry["id"],
-            group=content["group"],
+            title=f"{entry['id']}, {entry['chosen']}",
+            group=entry["group"],
             panels=[
                 Panel(
                     image=Image.open(file.with_name(panel["file"])),
                     caption=panel["caption"],
                     said=panel.get("said"),
                     correct=panel.get("correct"),
+                    aiou=panel.get("aiou"),
                 )
                 for panel in entry["panels"]
             ],

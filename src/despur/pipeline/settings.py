@@ -66,15 +66,21 @@ class ExplainSettings(BaseModel):
 
     Attributes:
         images: test images to measure, drawn by ``seed``; None: all.
-        strips: images of the worst group that the report shows.
+        method: how maps are made: "gradcam" (the paper's), "relevance", "rollout" or "similarity".
+        strips: images of every group that the report shows.
+        checks: images on which the maps themselves are checked (deletion, insertion, randomisation); 0: none.
+        contour: draw maps as contour lines and not as colours.
         batch_size: images at once.
-        seed: draws the images to measure and those to show.
+        seed: draws the images to measure, to check and to show.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: Annotated[int, Field(ge=1)] | None = None
-    strips: Annotated[int, Field(ge=0)] = 6
+    method: str = "gradcam"
+    strips: Annotated[int, Field(ge=0)] = 3
+    checks: Annotated[int, Field(ge=0)] = 8
+    contour: bool = False
     batch_size: Annotated[int, Field(ge=1)] = 32
     seed: int = 0
 

@@ -103,4 +103,4 @@ def explain(
         UnreadableImage: an image or a mask cannot be read.
     """
     by_name = {run_name(run.method, run.seed): run for run in runs}
-    return measure_runs(embedded, by_name, embedded.dataset.split(split), batch_size)
+    return measure_runs(embedded, by_name, embedded.dataset.split(split), batch_size)["aiou"]

@@ -1,0 +1,210 @@
+"""Before/after strips of every group: where the map changed most, where least, and at random; each says which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+
+from despur.backbones.heads import class_logits
+from despur.data.examples import Dataset
+from despur.data.images import read_image, read_mask
+from despur.explain.gradcam import explained_classes
+from despur.explain.measure import object_as_seen
+from despur.explain.method import MapMethod
+from despur.explain.overlay import contours, overlay, with_outline
+from despur.explain.randomisation import map_agreement
+from despur.mitigate.methods import find_method
+from despur.mitigate.runs import Run
+from despur.pipeline.embedded import EmbeddedImages
+from despur.pipeline.evaluation import Split
+from despur.pipeline.settings import ExplainSettings
+from despur.workspace import write_json, write_whole
+
+STRIPS = "strips"
+
+CHOICES = ("largest change", "smallest change", "at random")
+"""How a strip's image was chosen among its group's; they take turns."""
+
+CANDIDATES = 64
+"""Images of a group, drawn by the seed, among which changes are compared."""
+
+
+class Seen:
+    """Images of one batch under several runs: maps of the own class, and what each run says.
+
+    Attributes:
+        pictures: the photographs as the encoder sees them.
+        outlines: where the object is in them; None where it is not known.
+        maps: [images, height, width] by run.
+        said: the predicted classes by run.
+    """
+
+    def __init__(
+        self, embedded: EmbeddedImages, dataset: Dataset, runs: Mapping[str, Run], method: MapMethod[Any]
+    ) -> None:
+        backbone, prompts = embedded.backbone, embedded.class_prompts
+        photographs = [read_image(path) for path in dataset.image_paths()]
+        self.dataset = dataset
+        self.pictures = [backbone.framing.image(photograph) for photograph in photographs]
+        self.outlines = _outlines(embedded, dataset, [photograph.size for photograph in photographs])
+        pixels = torch.stack([backbone.preprocess(photograph) for photograph in photographs]).to(embedded.device)
+        features, passed = backbone.image_features(pixels).float(), method.see(backbone, pixels)
+        labels = torch.from_numpy(dataset.labels).to(embedded.device)
+        self.maps: dict[str, Float[torch.Tensor, "images height width"]] = {}
+        self.said: dict[str, list[int]] = {}
+        for name, run in runs.items():
+            heads = {key: head.to(embedded.device) for key, head in run.heads.items()}
+            maps = method.maps(backbone, heads, passed, explained_classes(heads, prompts))
+            self.maps[name] = maps[torch.arange(len(labels), device=labels.device), labels].cpu()
+            self.said[name] = class_logits(heads, features, prompts).argmax(-1).tolist()
+
+    def laid(self, index: int, run: str, *, contour: bool) -> Image.Image:
+        """One image under one run's map, the object outlined where it is known."""
+        draw = contours if contour else overlay
+        return draw(self.pictures[index], self.maps[run][index], outline=self.outlines[index])
+
+    def photograph(self, index: int) -> Image.Image:
+        """One image, the object outlined where it is known."""
+        outline = self.outlines[index]
+        return self.pictures[index] if outline is None else with_outline(self.pictures[index], outline)
+
+
+def _outlines(embedded: EmbeddedImages, dataset: Dataset, sizes: Sequence[tuple[int, int]]) -> list[Any]:
+    rows = dataset.table.select(["box", "mask"]).to_pylist()
+    framing = embedded.backbone.framing
+    return [
+        None
+        if row["box"] is None and row["mask"] is None
+        else object_as_seen(
+            size, framing, box=row["box"], mask=None if row["mask"] is None else read_mask(dataset.root / row["mask"])
+        )
+        for row, size in zip(rows, sizes, strict=True)
+    ]
+
+
+def choose(change: Float[np.ndarray, "images"], count: int, generator: np.random.Generator) -> list[tuple[int, str]]:
+    """Up to ``count`` different images, and how each was chosen: the ``CHOICES`` take turns.
+
+    Args:
+        change: how much each image's map changed; NaN where there is nothing to compare, and then all are random.
+    """
+    known = not np.isnan(change).any()
+    order = list(np.argsort(-change, kind="stable")) if known else []
+    shuffled = list(generator.permutation(len(change)))
+    chosen: dict[int, str] = {}
+    for turn in range(min(count, len(change))):
+        how = CHOICES[turn % len(CHOICES)] if known else CHOICES[-1]
+        queue = {"largest change": order, "smallest change": order[::-1], "at random": shuffled}[how]
+        chosen[next(int(image) for image in queue if int(image) not in chosen)] = how
+    return list(chosen.items())
+
+
+def map_changes(
+    embedded: EmbeddedImages,
+    dataset: Dataset,
+    compared: Mapping[str, Run],
+    method: MapMethod[Any],
+    batch_size: int,
+) -> Float[np.ndarray, "images"]:
+    """1 minus the rank correlation of the first run's map and the last one's, in [0, 2]; NaN for one run alone."""
+    names = list(compared)
+    if len(names) < 2:
+        return np.full(len(dataset), np.nan)
+    parts: list[Float[np.ndarray, "images"]] = []
+    for start in range(0, len(dataset), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(dataset)))
+        seen = Seen(embedded, dataset.rows(rows), compared, method)
+        parts.append(1 - map_agreement(seen.maps[names[0]], seen.maps[names[-1]]).double().numpy())
+    return np.concatenate(parts)
+
+
+def chosen_of_groups(
+    embedded: EmbeddedImages,
+    compared: Mapping[str, Run],
+    split: Split,
+    method: MapMethod[Any],
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+) -> list[tuple[int, int, str]]:
+    """Up to ``count`` images of every group: its number, the image's row in the split, and how it was chosen."""
+    generator = np.random.default_rng(seed)
+    found: list[tuple[int, int, str]] = []
+    for group in range(len(split.dataset.classes) * 2):
+        inside: Int[np.ndarray, "images"] = np.flatnonzero(split.groups == group)
+        candidates = np.sort(generator.permutation(inside)[:CANDIDATES])
+        if not len(candidates) or not count:
+            continue
+        change = map_changes(embedded, split.dataset.rows(candidates), compared, method, batch_size)
+        found += [(group, int(candidates[image]), how) for image, how in choose(change, count, generator)]
+    return found
+
+
+def how_chosen(compared: Mapping[str, Run], seed: int) -> str:
+    """How strips were drawn, to follow the word "drawn"."""
+    random = f"at random (seed {seed})"
+    if len(compared) < 2:
+        return random
+    return f"where the map changed most, where it changed least, and {random}, as each strip says"
+
+
+def write_strips(
+    embedded: EmbeddedImages,
+    compared: Mapping[str, Run],
+    split: Split,
+    aiou: Mapping[str, Float[np.ndarray, "images"]],
+    method: MapMethod[Any],
+    settings: ExplainSettings,
+    folder: Path,
+) -> None:
+    """Photograph, map before and map after of some images of every group, as PNG, with what each model said."""
+    attribute = next(iter(compared.values())).attribute
+    phrases = split.dataset.group_phrases(split.dataset.attribute(attribute))
+    chosen = chosen_of_groups(
+        embedded,
+        compared,
+        split,
+        method,
+        count=settings.strips,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
+    entries: list[dict[str, Any]] = []
+    for place, (group, row, how) in enumerate(chosen):
+        seen = Seen(embedded, split.dataset.rows(np.array([row])), compared, method)
+        scores = {name: float(aiou[name][row]) for name in compared}
+        panels = _write_panels(seen, compared, scores, folder, f"{place:02d}", contour=settings.contour)
+        entries.append({"id": seen.dataset.ids[0], "group": phrases[group], "chosen": how, "panels": panels})
+    write_json(folder / "strips.json", {"chosen": how_chosen(compared, settings.seed), "strips": entries})
+
+
+def _write_panels(
+    seen: Seen, compared: Mapping[str, Run], aiou: Mapping[str, float], folder: Path, prefix: str, *, contour: bool
+) -> list[dict[str, Any]]:
+    """Write the pictures of one image; returns what ``strips.json`` says of them."""
+    label = int(seen.dataset.labels[0])
+    panels: list[dict[str, Any]] = [{"file": f"{prefix}-photograph.png", "caption": "photograph"}]
+    pictures = [seen.photograph(0)]
+    for name, run in compared.items():
+        said = seen.said[name][0]
+        pictures.append(seen.laid(0, name, contour=contour))
+        panels.append(
+            {
+                "file": f"{prefix}-{name}.png",
+                "caption": find_method(run.method).title,
+                "said": seen.dataset.classes[said],
+                "correct": said == label,
+                "aiou": None if np.isnan(aiou[name]) else aiou[name],
+            }
+        )
+    for panel, picture in zip(panels, pictures, strict=True):
+        with write_whole(folder / panel["file"]) as temporary:
+            picture.save(temporary, format="PNG")
+    return panels
