@@ -179,8 +179,6 @@ def test_a_tower_or_a_trained_part_that_is_not_known_is_refused(small_backbone: 
         ("RN50/opena", r"no tag 'opena'; choose a tag \(openai, yfcc15m, cc12m\)"),
         ("RN50", "without weights; pass --random-weights or a tag"),
         ("RN50/missing.safetensors", "missing.safetensors: there is no such weights file"),
-        ("ViT-B-16-SigLIP", "a tower of timm"),
-        ("roberta-ViT-B-32", "a tower of transformers"),
         ("coca_ViT-B-32", "a tower of CoCa"),
     ],
 )

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_STRUCTURE = ("num_heads", "pool_type", "final_ln_after_pool", "text_pool_type", "text_eos_id", "eos_id", "eps")
+_STRUCTURE = (
+    "num_heads",
+    "pool_type",
+    "global_pool",
+    "final_ln_after_pool",
+    "text_pool_type",
+    "text_eos_id",
+    "eos_id",
+    "eps",
+)
 """Numbers that change what a module computes and are not among its weights."""
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from despur.backbones import hub
+from despur.backbones.tokens import Tokenizer
 from despur.errors import ModelError, nearest
 
 WEIGHTS_ENDINGS = (".safetensors", ".pt", ".pth", ".bin")
+
+CONFIG_FILE = "open_clip_config.json"
+"""What open_clip reads an architecture and its preprocessing from, in a folder or a hub's repository."""
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+"""open_clip's own words for models that bring their configuration with them."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +36,21 @@ class Choice:
         spec: how the user named the model ("open_clip:RN50/openai").
         architecture: open_clip's name ("RN50").
         tag: one of open_clip's tags, or None.
-        file: a weights file, or None; with neither the model has no weights.
+        file: a weights file, or None; without any of the three the model has no weights.
+        folder: a folder with configuration and weights, or None; there ``architecture`` is open_clip's name for it.
+        repository: a hub's repository of the same, or None.
     """
 
     spec: str
     architecture: str
     tag: str | None = None
     file: Path | None = None
+    folder: Path | None = None
+    repository: str | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        return any(source is not None for source in (self.tag, self.file, self.folder, self.repository))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -40,7 +59,7 @@ class Choice:
 
 
 def choose(tail: str) -> Choice:
-    """Read what follows ``open_clip:`` in a spec: ``ARCH``, ``ARCH/TAG`` or ``ARCH/FILE``.
+    """Read what follows ``open_clip:`` in a spec: ARCH, ARCH/TAG, ARCH/FILE, hf-hub:OWNER/NAME or local-dir:DIR.
 
     Slashes within an architecture's name are open_clip's hyphens ("ViT-B/32/openai", "ViT-L/14@336px/openai").
 
@@ -48,6 +67,10 @@ def choose(tail: str) -> Choice:
         ModelError: an architecture or a tag that open_clip does not have; the message names the nearest, or the tags.
     """
     spec = f"open_clip:{tail}"
+    if tail.startswith(LOCAL):
+        return Choice(spec, tail, folder=Path(tail.removeprefix(LOCAL)).expanduser())
+    if tail.startswith(HUB):
+        return Choice(spec, tail, repository=tail.removeprefix(HUB))
     known = open_clip.list_models()
     parts = tail.replace("@336px", "-336", 1).split("/")
     for length in range(len(parts), 0, -1):
@@ -75,8 +98,69 @@ def choose(tail: str) -> Choice:
     raise ModelError(f"open_clip has no architecture {parts[0]!r}", where=spec, now=now)
 
 
+def model_config(choice: Choice) -> dict[str, Any]:
+    """The architecture's configuration, before anything is fetched or built that it does not ask for.
+
+    Raises:
+        ModelError: it cannot be had, or is of a kind that despur does not know.
+    """
+    config = _described(choice).get("model_cfg") if choice.folder or choice.repository else None
+    config = config or open_clip.get_model_config(choice.architecture) or {}
+    if "multimodal_cfg" in config:
+        raise ModelError(
+            f"{choice.architecture} has a tower of CoCa, which despur does not know yet",
+            where=choice.spec,
+            now="choose a CLIP model with two encoders, such as RN50 or ViT-B-32",
+        )
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise ModelError(f"its {CONFIG_FILE} describes no model", where=choice.spec, now="check the file")
+    return config
+
+
+def _described(choice: Choice) -> dict[str, Any]:
+    """What a folder or a repository says of its model.
+
+    Raises:
+        ModelError: there is no such file, or it is no JSON.
+    """
+    file = _own_file(choice, CONFIG_FILE)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(
+            f"it has no {CONFIG_FILE}", where=choice.spec, now="name a folder that open_clip or despur export wrote"
+        ) from error
+    except ValueError as error:
+        raise ModelError("it is not JSON", where=file, now="fetch it again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _own_file(choice: Choice, *names: str) -> Path:
+    """The first of these files that a folder has, or that a hub gives.
+
+    Raises:
+        ModelError: no hub answers, or it has none of them.
+    """
+    if choice.folder is not None:
+        return next(
+            (choice.folder / name for name in names if (choice.folder / name).is_file()), choice.folder / names[0]
+        )
+    repository = str(choice.repository)
+    try:
+        hub.expect_files(repository, *names)
+        return Path(download_pretrained_from_hf(repository, filename=names[0]))
+    except (OSError, RuntimeError) as error:
+        wanted = " and ".join(hub.address(repository, name) for name in (CONFIG_FILE, HF_SAFE_WEIGHTS_NAME))
+        raise ModelError(
+            f"{names[0]} is not on this machine and no hub gives it",
+            where=choice.spec,
+            now=f"fetch {wanted} (and the tokenizer files beside them, if there are any) where there is a network, "
+            "put them into one folder here and give --model open_clip:local-dir:FOLDER",
+        ) from error
+
+
 def weights_file(choice: Choice) -> Path:
-    """The weights on this machine: the file itself, or the tag's from the cache or from where open_clip keeps them.
+    """The weights on this machine: the file itself, or from the cache or from where open_clip keeps them.
 
     Raises:
         ModelError: the tag's weights are not here and no hub answers; the message says what to fetch and where to
@@ -84,6 +168,8 @@ def weights_file(choice: Choice) -> Path:
     """
     if choice.file is not None:
         return choice.file
+    if choice.folder or choice.repository:
+        return _own_file(choice, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
     repository, _, name = choice.settings.get("hf_hub", "").rpartition("/")
     names = (name,) if name else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
     try:
@@ -111,8 +197,42 @@ def quick_name(choice: Choice) -> str:
 
 
 def preprocessing(choice: Choice, size: int | tuple[int, int]) -> PreprocessCfg:
-    """How the weights want their images: the tag's, else what all of the architecture's tags agree on, else CLIP's."""
+    """How the weights want their images: as their folder or tag says, else as all tags agree on, else as CLIP does."""
+    if choice.folder or choice.repository:
+        told = merge_preprocess_dict(PreprocessCfg(), _described(choice).get("preprocess_cfg", {}))
+        return PreprocessCfg(**{**told, "size": size})  # pyright: ignore[reportArgumentType]
     tags = [choice.tag] if choice.tag else open_clip.list_pretrained_tags_by_model(choice.architecture)
     wanted = [merge_preprocess_dict(PreprocessCfg(), get_pretrained_cfg(choice.architecture, tag)) for tag in tags]
     agreed = wanted[0] if wanted and all(entry == wanted[0] for entry in wanted) else {}
     return PreprocessCfg(**{**agreed, "size": size})  # pyright: ignore[reportArgumentType]
+
+
+def tokenizer_of(choice: Choice, config: dict[str, Any]) -> Tokenizer:
+    """The architecture's tokenizer: open_clip's own, or the one beside the weights, or a hub's.
+
+    Raises:
+        ModelError: it is none of open_clip's own, not here, and no hub answers.
+    """
+    settings = config["text_cfg"]
+    name = settings.get("hf_tokenizer_name")
+    if not name:
+        return open_clip.get_tokenizer(choice.architecture, context_length=settings.get("context_length"))
+    beside = choice.folder or (choice.file.parent if choice.file else None)
+    here = beside is not None and any((beside / file).is_file() for file in TOKENIZER_FILES)
+    try:
+        if not here:
+            hub.expect_files(name, *reversed(TOKENIZER_FILES))
+        return HFTokenizer(
+            str(beside) if here else name,
+            context_length=settings.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+            tokenizer_mode=settings.get("tokenizer_mode"),
+            **settings.get("tokenizer_kwargs", {}),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        wanted = " and ".join(hub.address(name, file) for file in TOKENIZER_FILES)
+        raise ModelError(
+            f"its tokenizer {name!r} is not on this machine and no hub answers",
+            where=choice.spec,
+            now=f"fetch {wanted} where there is a network, put them here beside the weights file and give "
+            f"--model open_clip:{'ARCHITECTURE' if choice.folder else choice.architecture}/FOLDER/FILE",
+        ) from error

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from open_clip.convert import convert_state_dict
 from open_clip.model import CustomTextCLIP, convert_to_custom_text_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -76,6 +77,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
         ModelError: the checkpoint belongs to another architecture; the message names the first tensor that tells.
     """
     state = {name: value for name, value in state.items() if name not in OPENAI_EXTRAS}
+    # Apple's MobileCLIP and Meta's CLIP call their tensors otherwise.
+    state = dict(convert_state_dict(model, state))  # pyright: ignore[reportArgumentType]
     if isinstance(model, CustomTextCLIP):
         state = convert_to_custom_text_state_dict(state)
     wanted = model.state_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
@@ -9,6 +11,9 @@ from torch import Tensor
 
 from despur.backbones.heads import attend
 from despur.backbones.protocol import LayerOutput
+from despur.backbones.towers.tower import Place
+
+_POOL = "visual.attnpool"
 
 
 def trunk(visual: ModifiedResNet, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
@@ -40,3 +45,44 @@ def finish(
         name: value.float() if value.is_floating_point() else value for name, value in pool_parameters(visual).items()
     }
     return attend(parameters, maps.float(), shift)
+
+
+class ResNetTower:
+    """A ModifiedResNet as an image tower.
+
+    Args:
+        visual: the tower.
+        whole_pool: whether the whole attention pool is a head, and not its output projection alone.
+    """
+
+    def __init__(self, visual: ModifiedResNet, *, whole_pool: bool) -> None:
+        self.visual = visual
+        self.whole_pool = whole_pool
+        self.width = visual.attnpool.c_proj.in_features
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        if not self.whole_pool:
+            return {f"image.{kind}": Place(f"{_POOL}.c_proj.{kind}") for kind in ("weight", "bias")}
+        projections = {
+            f"pool.{name}.{kind}": Place(f"{_POOL}.{name}_proj.{kind}")
+            for name in ("q", "k", "v", "c")
+            for kind in ("weight", "bias")
+        }
+        return {**projections, "pool.positions": Place(f"{_POOL}.positional_embedding")}
+
+    @property
+    def constants(self) -> Mapping[str, Tensor]:
+        return {"pool.heads": torch.tensor(self.visual.attnpool.num_heads)} if self.whole_pool else {}
+
+    def features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
+        return self.finish(trunk(self.visual, pixels))
+
+    def trunk(self, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
+        return trunk(self.visual, pixels)
+
+    def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:
+        """A ResNet whose whole attention pool is a head has no rest."""
+        if self.whole_pool:
+            return output.activations if shift is None else output.shifted(shift).activations
+        return finish(self.visual, output.activations, shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from despur.backbones.protocol import LayerOutput
+from despur.backbones.towers.tower import Place
+from despur.backbones.towers.views import without
 
 # open_clip has no public name for a vision transformer's embedding and pooling; calling its own keeps us right for
 # every pooling that it knows (class token, average, attentional, final norm before or after).
@@ -98,3 +101,36 @@ def finish_class_token(
     token = token + last.ls_2(last.mlp(last.ln_2(token)))
     pooled, _ = visual._pool(token)
     return pooled
+
+
+class TransformerTower:
+    """A VisionTransformer of open_clip's own as an image tower."""
+
+    constants: Mapping[str, Tensor] = {}
+
+    def __init__(self, visual: VisionTransformer) -> None:
+        self.visual = visual
+        self._bare: Any = without(visual, "proj")
+        self._bare.output_tokens = False
+        self.width = int(self._bare.ln_post.weight.numel())
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        return {} if self.visual.proj is None else {"image.weight": Place("visual.proj", transposed=True)}
+
+    def features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
+        return self._bare(pixels)
+
+    def trunk(self, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
+        return trunk(self.visual, pixels)
+
+    def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:
+        """In float32, whatever the rest of the tower is in."""
+        output = output.in_float32()
+        assert output.residual is not None, "a vision transformer's trunk keeps its residual stream"
+        visual = end_in_float32(self.visual)
+        if shift is None:
+            return finish(visual, output.activations, output.residual)
+        if reads_class_token_only(visual):
+            return finish_class_token(visual, output.activations, output.residual, shift)
+        return finish(visual, output.shifted(shift).activations, output.residual)
