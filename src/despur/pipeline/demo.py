@@ -13,7 +13,7 @@ MODELS = ("birdland:resnet",)
 EPOCHS = 40
 """Small models on small features settle within a tenth of the paper's 300."""
 
-SCALE, QUICK_SCALE = 0.5, 0.25
+SCALE, QUICK_SCALE = 0.4, 0.25
 """Parts of Table 1's counts that are drawn, with its proportions."""
 
 SETTINGS_FILE = Path(__file__).with_name("demo_settings.json")
