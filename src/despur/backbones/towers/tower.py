@@ -27,7 +27,7 @@ class Place:
 
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
         """The head that a state dict holds here."""
-        return state[self.name].mT if self.transposed else state[self.name]
+        return (state[self.name].mT if self.transposed else state[self.name]).contiguous()
 
     def shaped(self, head: Tensor, like: Tensor) -> Tensor:
         """A head as the model keeps it: turned round where need be, with the shape and precision of ``like``."""
