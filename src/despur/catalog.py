@@ -34,8 +34,8 @@ def load_dataset(
     """The examples that a spec names.
 
     Args:
-        spec: ``waterbirds:DIR``, ``imagenet:DIR,classes=680,898``, ``table:FILE``, ``folder:DIR``, or the built-in
-            world: ``birdland``, ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
+        spec: ``waterbirds:DIR``, ``imagenet:DIR,classes=680,898``, ``celeba:DIR``, ``table:FILE``, ``folder:DIR``,
+            ``hf:DIR`` or ``hf:NAME``, or the built-in world: ``birdland``, ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
         seed: of splits that are drawn, and of the built-in world.
         allow_outside: let a table name images outside its own folder.
         folder: where ``birdland`` is written, if it is not there yet, and images are unpacked; by default the user's
@@ -94,7 +94,8 @@ def load_backbone(
     """The model that a spec names, frozen, its heads taken off.
 
     Args:
-        spec: ``open_clip:ARCH/TAG``, ``open_clip:ARCH/FILE``, ``birdland:resnet`` or ``birdland:vit``.
+        spec: ``open_clip:ARCH/TAG``, ``open_clip:ARCH/FILE``, ``open_clip:hf-hub:OWNER/NAME``,
+            ``open_clip:local-dir:DIR``, ``hf:NAME``, ``hf:DIR``, ``birdland:resnet`` or ``birdland:vit``.
         random_weights: let an architecture run without weights, drawn from ``seed``.
         trainable: "projection", or "attention-pool" for a ResNet's whole pool.
         device: where its encoders run.
@@ -109,11 +110,17 @@ def load_backbone(
         from despur.backbones.open_clip import load_open_clip
 
         return load_open_clip(tail, random_weights=random_weights, trainable=trainable, device=device, seed=seed)
+    if kind == "hf":
+        from despur.backbones.huggingface import load_huggingface
+
+        return load_huggingface(tail, random_weights=random_weights, trainable=trainable, device=device, seed=seed)
     if kind == "birdland":
         from despur.birdland.models import load_birdland
 
         return load_birdland(tail or "resnet", trainable=trainable, device=device)
-    raise ModelError(f"there is no kind of model {kind!r}", where=spec, now=nearest(kind, ["open_clip", "birdland"]))
+    raise ModelError(
+        f"there is no kind of model {kind!r}", where=spec, now=nearest(kind, ["open_clip", "hf", "birdland"])
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -76,10 +76,27 @@ def _folder(spec: Spec, reading: Reading) -> Dataset:
     return load_folder(Path(spec.place), seed=reading.seed)
 
 
+def _hf(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.hf import load_hf
+
+    spec.check({"image", "label", "attributes", "config"})
+    return load_hf(
+        spec.place,
+        reading.folder,
+        image=spec.options.get("image"),
+        label=spec.options.get("label"),
+        attributes=spec.words("attributes"),
+        config=spec.options.get("config"),
+        seed=reading.seed,
+        progress=reading.progress,
+    )
+
+
 KINDS: dict[str, Callable[[Spec, Reading], Dataset]] = {
     "waterbirds": _waterbirds,
     "imagenet": _imagenet,
     "celeba": _celeba,
     "table": _table,
     "folder": _folder,
+    "hf": _hf,
 }

@@ -53,6 +53,37 @@ def draw_splits(spec: str, classes: Sequence[str], labels: Sequence[int], seed: 
     return drawn.tolist()
 
 
+def draw_missing_splits(
+    spec: str, classes: Sequence[str], labels: Sequence[int], splits: Sequence[str], seed: int
+) -> list[str]:
+    """Splits completed: each of val and test that no image has gets a tenth of every class's training images.
+
+    Args:
+        labels: of each image, indices into ``classes``.
+        splits: of each image, as far as they are given.
+        seed: the same seed, labels and splits give the same draw.
+
+    Raises:
+        DataError: nothing of a class is left to train on.
+    """
+    drawn = np.asarray(splits, dtype=object)
+    missing = [name for name in SPLITS if name not in splits]
+    label_of = np.asarray(labels)
+    generator = np.random.default_rng(seed)
+    for index, name in enumerate(classes):
+        rows = generator.permutation(np.flatnonzero((label_of == index) & (drawn == "train")))
+        held = max(1, round(len(rows) / 10))
+        if missing and 0 < len(rows) <= held * len(missing):
+            raise DataError(
+                f"the class {name!r} has {len(rows)} training images, too few to draw {' and '.join(missing)} from",
+                where=spec,
+                now="add images or remove the class",
+            )
+        for place, split in enumerate(missing):
+            drawn[rows[place * held : (place + 1) * held]] = split
+    return drawn.tolist()
+
+
 def check_splits(spec: str, classes: Sequence[str], labels: Sequence[int], splits: Sequence[str]) -> None:
     """Refuse a dataset that cannot be trained and judged.
 

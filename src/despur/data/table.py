@@ -75,7 +75,7 @@ def _filled(file: Path, name: str, column: Column) -> Column:
     return column
 
 
-def _labels(column: Column) -> tuple[list[str], list[int]]:
+def number_labels(column: Column) -> tuple[list[str], list[int]]:
     """Class names and each row's index into them: numbers in their order, names in the alphabet's."""
     words = [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in column]
     distinct = set(words)
@@ -135,7 +135,7 @@ def _boxes(file: Path, columns: dict[str, Column], rows: int) -> list[Box | None
     return [_box(file, row, corners) for row, corners in enumerate(found, start=1)]
 
 
-def as_attribute(file: Path, name: str, column: Column) -> list[bool] | None:
+def as_attribute(file: str | Path, name: str, column: Column) -> list[bool] | None:
     """A column as an attribute; None: it holds something else than yes and no.
 
     Raises:
@@ -176,7 +176,7 @@ def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
     file = absolute(file)
     columns = read_columns(file, NEEDED, expected=EXPECTED)
     images = [str(name) for name in _filled(file, "image", columns["image"])]
-    classes, labels = _labels(_filled(file, "label", columns["label"]))
+    classes, labels = number_labels(_filled(file, "label", columns["label"]))
     splits = _splits(file, _filled(file, "split", columns["split"]))
     masks = [None if name is None else str(name) for name in columns.get("mask", [None] * len(images))]
     if not allow_outside:

@@ -134,7 +134,9 @@ def read_study(file: Path) -> StudySettings:
     study = checked(StudySettings, content, where=str(file))
     kind, _, tail = study.dataset.partition(":")
     home = file.resolve().parent
-    dataset = f"{kind}:{home / tail}" if tail and kind not in ("birdland", "hf") else study.dataset
+    # A name on the hub is no path; a folder of the same name beside the study is what is meant.
+    is_path = kind not in ("birdland", "hf") or (kind == "hf" and (home / tail.split(",")[0]).is_dir())
+    dataset = f"{kind}:{home / tail}" if tail and is_path else study.dataset
     return study.model_copy(update={"dataset": dataset, "workspace": home / study.workspace})
 
 
