@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,31 +12,16 @@ from torch import Tensor
 
 from despur.backbones.prompts import fill
 from despur.backbones.protocol import Backbone
-from despur.data.images import UnreadableImage, read_image
+from despur.features.decode import decode_images
 from despur.progress import Progress, silent
-
-PREFETCHED = 2
-"""Batches that are decoded ahead of the encoder."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One batch of photographs, ready for the encoder.
-
-    Attributes:
-        rows: index into the paths of each image that could be read.
-        pixels: those images.
-        unreadable: index and reason of each that could not.
-    """
-
-    rows: list[int]
-    pixels: Float[Tensor, "images 3 height width"]
-    unreadable: list[tuple[int, str]]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The same batch after the encoder; ``features`` are on the CPU, float32, of shape [0] where there are no rows."""
+    """A batch of photographs after the encoder: rows that could be read, features, (row, reason) of the others.
+
+    ``features`` are on the CPU, float32, of shape [0] where there are no rows.
+    """
 
     rows: list[int]
     features: Tensor
@@ -56,49 +38,6 @@ def cut(count: int, batch_size: int, block: int | None = None) -> list[range]:
     ]
 
 
-def decode_images(
-    paths: Sequence[Path], backbone: Backbone, *, batch_size: int, workers: int | None = None, block: int | None = None
-) -> Iterator[Decoded]:
-    """Photographs as the encoder wants them, batch by batch in order, decoded ahead in threads.
-
-    Pillow decodes and resizes without holding the interpreter's lock, so that threads do what processes would, without
-    their start and without copying pixels between them.
-
-    Args:
-        workers: threads; None: one a processor (more of them only push the encoder aside where it shares these).
-        block: no batch crosses a multiple of this many paths.
-    """
-
-    def one(row: int) -> Tensor | str:
-        try:
-            return backbone.preprocess(read_image(paths[row]))
-        except UnreadableImage as problem:
-            return problem.reason
-
-    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
-
-        def submit(batch: range) -> list[Future[Tensor | str]]:
-            return [pool.submit(one, row) for row in batch]
-
-        batches = cut(len(paths), batch_size, block)
-        ahead = deque(submit(batch) for batch in batches[:PREFETCHED])
-        try:
-            for number, batch in enumerate(batches):
-                results = [future.result() for future in ahead.popleft()]
-                if number + PREFETCHED < len(batches):
-                    ahead.append(submit(batches[number + PREFETCHED]))
-                yield _gather(batch.start, results, backbone)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _gather(start: int, results: list[Tensor | str], backbone: Backbone) -> Decoded:
-    read = {start + place: result for place, result in enumerate(results) if isinstance(result, Tensor)}
-    unreadable = [(start + place, result) for place, result in enumerate(results) if isinstance(result, str)]
-    empty = torch.empty(0, 3, backbone.framing.height, backbone.framing.width)
-    return Decoded(list(read), torch.stack(list(read.values())) if read else empty, unreadable)
-
-
 def encode_images(
     paths: Sequence[Path],
     backbone: Backbone,
@@ -113,11 +52,11 @@ def encode_images(
     An image that cannot be read is reported with its reason; it stops nothing.
 
     Args:
-        workers: threads that decode; None: one a processor.
+        workers: processes that decode (threads where there are few images); None: one a processor.
         block: no batch crosses a multiple of this many paths.
     """
-    batches = decode_images(paths, backbone, batch_size=batch_size, workers=workers, block=block)
-    for batch in progress(batches, total=len(paths), label="embedding", unit="images", each=batch_size):
+    decoded = decode_images(paths, backbone, cut(len(paths), batch_size, block), workers=workers)
+    for batch in progress(decoded, total=len(paths), label="embedding", unit="images", each=batch_size):
         # Not every encoder takes an empty batch; torch.cat passes over an empty vector.
         features = torch.empty(0)
         if batch.rows:

@@ -31,7 +31,7 @@ class EmbedSettings(BaseModel):
 
     Attributes:
         batch_size: images that go through the encoder together.
-        workers: threads that decode; None: one a processor.
+        workers: processes that decode (threads where there are few images); None: one a processor.
         dtype: of the features on disk.
         shard_rows: examples a shard; what is lost at most when a run is killed.
     """
