@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from despur.cli import birdland, demo, embed, evaluate, explain, mitigate, predict, report, run
+from despur.cli import birdland, demo, embed, evaluate, explain, figures, mitigate, predict, report, run
 
 app = typer.Typer(
     name="despur",
@@ -21,6 +21,7 @@ app.command("predict")(predict.predict)
 app.command("mitigate")(mitigate.mitigate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
+app.command("figures")(figures.figures)
 app.command("report")(report.report)
 app.add_typer(birdland.app, name="birdland")
 

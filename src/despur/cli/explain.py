@@ -33,7 +33,7 @@ def explain(
     strips: Annotated[int, typer.Option(help="Images of every group to show in the report.")] = 3,
     checks: Annotated[
         int, typer.Option(help="Images on which the maps are checked: deletion, insertion, a shuffled head.")
-    ] = 8,
+    ] = 6,
     contour: ContourOption = False,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 32,
     device: DeviceOption = "auto",

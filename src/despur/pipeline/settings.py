@@ -79,7 +79,7 @@ class ExplainSettings(BaseModel):
     images: Annotated[int, Field(ge=1)] | None = None
     method: str = "gradcam"
     strips: Annotated[int, Field(ge=0)] = 3
-    checks: Annotated[int, Field(ge=0)] = 8
+    checks: Annotated[int, Field(ge=0)] = 6
     contour: bool = False
     batch_size: Annotated[int, Field(ge=1)] = 32
     seed: int = 0

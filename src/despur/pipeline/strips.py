@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ STRIPS = "strips"
 CHOICES = ("largest change", "smallest change", "at random")
 """How a strip's image was chosen among its group's; they take turns."""
 
-CANDIDATES = 64
+CANDIDATES = 24
 """Images of a group, drawn by the seed, among which changes are compared."""
 
 
@@ -42,7 +43,6 @@ class Seen:
         pictures: the photographs as the encoder sees them.
         outlines: where the object is in them; None where it is not known.
         maps: [images, height, width] by run.
-        said: the predicted classes by run.
     """
 
     def __init__(
@@ -54,15 +54,24 @@ class Seen:
         self.pictures = [backbone.framing.image(photograph) for photograph in photographs]
         self.outlines = _outlines(embedded, dataset, [photograph.size for photograph in photographs])
         pixels = torch.stack([backbone.preprocess(photograph) for photograph in photographs]).to(embedded.device)
-        features, passed = backbone.image_features(pixels).float(), method.see(backbone, pixels)
+        self._embedded, self._runs, self._pixels = embedded, runs, pixels
+        passed = method.see(backbone, pixels)
         labels = torch.from_numpy(dataset.labels).to(embedded.device)
         self.maps: dict[str, Float[torch.Tensor, "images height width"]] = {}
-        self.said: dict[str, list[int]] = {}
         for name, run in runs.items():
             heads = {key: head.to(embedded.device) for key, head in run.heads.items()}
             maps = method.maps(backbone, heads, passed, explained_classes(heads, prompts))
             self.maps[name] = maps[torch.arange(len(labels), device=labels.device), labels].cpu()
-            self.said[name] = class_logits(heads, features, prompts).argmax(-1).tolist()
+
+    @cached_property
+    def said(self) -> dict[str, list[int]]:
+        """The predicted classes by run; costs another pass through the encoder."""
+        features = self._embedded.backbone.image_features(self._pixels).float()
+        found: dict[str, list[int]] = {}
+        for name, run in self._runs.items():
+            heads = {key: head.to(self._embedded.device) for key, head in run.heads.items()}
+            found[name] = class_logits(heads, features, self._embedded.class_prompts).argmax(-1).tolist()
+        return found
 
     def laid(self, index: int, run: str, *, contour: bool) -> Image.Image:
         """One image under one run's map, the object outlined where it is known."""

@@ -1,0 +1,116 @@
+"""The stage explain: what lies in the workspace after it, strips that say how they were chosen, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from despur.backbones.protocol import Backbone
+from despur.birdland.models import as_backbone, new_small
+from despur.detect.schema import SCHEMA
+from despur.errors import ModelError, SettingsError
+from despur.explain.measure import ON_OBJECT
+from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.figures import write_figures
+from despur.pipeline.strips import CHOICES, choose
+from despur.workspace import Workspace, read_json, read_parquet, write_parquet
+
+TINY = ExplainSettings(images=8, strips=1, checks=2, batch_size=8)
+
+
+@pytest.fixture
+def own(own_work: Path, backbone: Backbone) -> Embedded:
+    return Embedded(Workspace.open(own_work), torch.device("cpu"), backbone)
+
+
+def test_metrics_hold_every_measure_and_the_checks_of_the_compared_runs(finished: Embedded):
+    metrics = read_json(finished.workspace.path("runs", "pretrained", "metrics.json"))
+    found = metrics["explanations"]
+    assert {"iou", "energy", "pointing", "checks"} == found.keys()
+    table = read_parquet(finished.workspace.path("explanations.parquet"))
+    for measure in ON_OBJECT:
+        column = "pretrained" if measure == "aiou" else f"pretrained/{measure}"
+        values = table[column].to_numpy()
+        expected = (metrics["aiou"] if measure == "aiou" else found[measure])["average"]
+        assert expected == pytest.approx(np.nanmean(values))
+    assert set(found["checks"]) == {"deletion", "deletion_random", "insertion", "insertion_random", "agreement"}
+
+
+def test_strips_show_every_group_and_say_how_each_was_chosen(finished: Embedded):
+    content = read_json(finished.workspace.path("strips", "strips.json"))
+    groups = [entry["group"] for entry in content["strips"]]
+    assert list(dict.fromkeys(groups)) == [
+        "landbird on land",
+        "landbird on water",
+        "waterbird on land",
+        "waterbird on water",
+    ]
+    assert {entry["chosen"] for entry in content["strips"]} <= set(CHOICES)
+    assert "at random (seed 0)" in content["chosen"]
+    for entry in content["strips"]:
+        assert entry["panels"][0]["caption"] == "photograph"
+        for panel in entry["panels"]:
+            assert Image.open(finished.workspace.path("strips", panel["file"])).size == (96, 96)
+
+
+def test_images_are_chosen_by_their_change_in_turns_and_none_twice():
+    change = np.array([0.1, 0.9, 0.5, 0.3])
+    chosen = choose(change, 4, np.random.default_rng(0))
+    assert chosen[:2] == [(1, "largest change"), (0, "smallest change")]
+    assert chosen[2][1] == "at random"
+    assert sorted(image for image, _ in chosen) == [0, 1, 2, 3]
+    assert len(choose(change, 9, np.random.default_rng(0))) == 4
+
+
+def test_without_a_second_model_all_images_are_random():
+    assert {how for _, how in choose(np.full(3, np.nan), 3, np.random.default_rng(0))} == {"at random"}
+
+
+def test_another_map_method_lies_beside_the_papers_and_leaves_its_numbers(own: Embedded):
+    before = own.workspace.path("explanations.parquet").read_bytes()
+    explain_stage(own, TINY.model_copy(update={"method": "rollout"}))
+    evaluate_stage(own)
+    table = read_parquet(own.workspace.path("explanations-rollout.parquet"))
+    values = table["pretrained"].to_numpy()
+    assert values[~np.isnan(values)] == pytest.approx(0.5), "rollout shows every class the same map"
+    assert own.workspace.path("strips-rollout", "strips.json").exists()
+    assert own.workspace.path("explanations.parquet").read_bytes() == before
+
+
+def test_detections_with_boxes_add_where_the_model_looks_instead(own: Embedded):
+    rows = [
+        {"id": image, "phrase": "water", "score": 0.5, "x0": 0.0, "y0": 0.0, "x1": 400.0, "y1": 40.0}
+        for image in own.dataset.split("test").ids
+    ]
+    write_parquet(own.workspace.path("detections.parquet"), pa.Table.from_pylist(rows, schema=SCHEMA))
+    assert explain_stage(own, TINY), "detections are an input of the stage"
+    evaluate_stage(own)
+    groups = read_json(own.workspace.path("runs", "pretrained", "metrics.json"))["explanations"]["elsewhere"]
+    assert sum(group["n"] for group in groups) == 8
+    for group in groups:
+        assert 0 < group["attribute_area"] < 1
+        assert 0 <= group["on_attribute"] <= 1 - group["on_object"] + 1e-6
+
+
+def test_an_unknown_map_method_and_one_that_a_resnet_cannot_have_are_refused(own: Embedded):
+    with pytest.raises(SettingsError, match="did you mean 'rollout'"):
+        explain_stage(own, ExplainSettings(method="rolout"))
+    resnet = Embedded(own.workspace, own.device, as_backbone(new_small("resnet", seed=0)))
+    with pytest.raises(ModelError, match="--method gradcam"):
+        explain_stage(resnet, ExplainSettings(method="relevance"))
+
+
+def test_both_figures_are_written_as_png_and_svg(own: Embedded):
+    files = write_figures(own, contour=True)
+    assert [file.name for file in files] == ["shortcuts.png", "shortcuts.svg", "methods.png", "methods.svg"]
+    assert Image.open(files[2]).width > 500
+    words = " ".join(text for text in ElementTree.parse(files[3]).getroot().itertext())
+    for wanted in ("photograph", "landbird on water", "waterbird on land", "at random (seed 0)", "says"):
+        assert wanted in words
