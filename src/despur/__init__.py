@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from despur.catalog import load_backbone, load_dataset
     from despur.errors import DespurError
-    from despur.pipeline.verbs import embed, evaluate, explain, mitigate
+    from despur.pipeline.verbs import detect, embed, evaluate, explain, mitigate, rank
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DespurError",
     "__version__",
+    "detect",
     "embed",
     "evaluate",
     "explain",
     "load_backbone",
     "load_dataset",
     "mitigate",
+    "rank",
 ]
 
 _HOMES = {
@@ -33,6 +35,8 @@ _HOMES = {
     "load_backbone": "despur.catalog",
     "load_dataset": "despur.catalog",
     "embed": "despur.pipeline.verbs",
+    "detect": "despur.pipeline.verbs",
+    "rank": "despur.pipeline.verbs",
     "mitigate": "despur.pipeline.verbs",
     "evaluate": "despur.pipeline.verbs",
     "explain": "despur.pipeline.verbs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from despur.cli import birdland, demo, embed, evaluate, explain, figures, mitigate, predict, report, run
+from despur.cli import birdland, demo, detect, embed, evaluate, explain, figures, mitigate, predict, rank, report, run
 
 app = typer.Typer(
     name="despur",
@@ -18,6 +18,8 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
+app.command("detect")(detect.detect)
+app.command("rank")(rank.rank)
 app.command("mitigate")(mitigate.mitigate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import (
     Owlv2ForObjectDetection,
     OwlViTForObjectDetection,
 )
+from transformers.utils import logging
 
 from despur.backbones.hub import expect_files
 from despur.backbones.protocol import Backbone
@@ -82,6 +84,18 @@ def load_detector(
         ) from error
 
 
+@contextmanager
+def _no_bar() -> Generator[None]:
+    """Without the library's own bar over the tensors of a checkpoint; ours is about images."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _from_checkpoint(name: str, spec: str, device: str | torch.device, settings: dict[str, Any]) -> Detector[Any]:
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -93,6 +107,7 @@ def _from_checkpoint(name: str, spec: str, device: str | torch.device, settings:
             f"it is a {config.model_type} model, and despur detects with {', '.join(BUILDERS)}", where=spec
         )
     model_class, detector_class = BUILDERS[config.model_type]
-    model = model_class.from_pretrained(place, use_safetensors=True).to(device)
+    with _no_bar():
+        model = model_class.from_pretrained(place, use_safetensors=True).to(device)
     tokenizer, image_processor = AutoTokenizer.from_pretrained(place), AutoImageProcessor.from_pretrained(place)
     return detector_class(model, tokenizer, image_processor, spec=spec, **settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +197,20 @@ def _merge(
         tuple((name, images[name], reason) for name, reason in failed),
         fingerprint(list(states)),
     )
+    write_detections(path, (read_parquet(shard) for shard in shards), searched)
+    shutil.rmtree(folder)
+    return searched
+
+
+def write_detections(path: Path, parts: Iterable[pa.Table], searched: Searched) -> None:
+    """Write ``detections.parquet``, whole, from tables of its schema; a row group at a time, so that memory stays flat.
+
+    Args:
+        searched: what the table is to say about itself.
+
+    Raises:
+        WorkspaceError: the folder cannot be written.
+    """
     about = {
         "phrases": searched.phrases,
         "removed": [[removal.phrase, removal.reason] for removal in searched.removed],
@@ -206,15 +220,13 @@ def _merge(
     schema = SCHEMA.with_metadata({"despur": json.dumps(about)})
     with write_whole(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         waiting: list[pa.Table] = []
-        for shard in shards:
-            waiting.append(read_parquet(shard).replace_schema_metadata(schema.metadata))
+        for part in parts:
+            waiting.append(part.replace_schema_metadata(schema.metadata))
             if sum(table.num_rows for table in waiting) >= ROW_GROUP:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=1 << 62)
                 waiting = []
         if waiting:
             writer.write_table(pa.concat_tables(waiting), row_group_size=1 << 62)
-    shutil.rmtree(folder)
-    return searched
 
 
 def read_searched(path: Path) -> Searched:
@@ -226,12 +238,17 @@ def read_searched(path: Path) -> Searched:
     if not path.exists():
         raise WorkspaceError("it does not exist", where=path, now="run despur detect")
     try:
-        about = json.loads(pq.read_schema(path).metadata[b"despur"].decode())
-        return Searched(
-            tuple(about["phrases"]),
-            tuple(Removal(*removal) for removal in about["removed"]),
-            tuple((name, image, reason) for name, image, reason in about["quarantined"]),
-            about["state"],
-        )
+        return searched_of(pq.read_schema(path))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise WorkspaceError("it is damaged", where=path, now="delete it and run despur detect") from error
+
+
+def searched_of(schema: pa.Schema) -> Searched:
+    """What a table of detections says about itself in its metadata; any KeyError, TypeError or ValueError: nothing."""
+    about = json.loads(schema.metadata[b"despur"].decode())
+    return Searched(
+        tuple(about["phrases"]),
+        tuple(Removal(*removal) for removal in about["removed"]),
+        tuple((name, image, reason) for name, image, reason in about["quarantined"]),
+        about["state"],
+    )

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.detect import DetectSettings
 from despur.features.encode import encode_images
 from despur.metrics import AccuracyReport
 from despur.mitigate.methods import find_method
 from despur.mitigate.runs import Run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.trainer import train
+from despur.pipeline.detecting import Search, SearchSettings
 from despur.pipeline.embedded import EmbeddedImages, InMemory
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.explaining import measure_runs
+from despur.pipeline.ranking import SPLIT, ranked
+from despur.pipeline.settings import checked
 from despur.pipeline.training import make_study, run_name
 from despur.progress import Progress, silent
+from despur.rank import Ranking, RankSettings
+from despur.workspace import read_parquet
 
 
 def embed(
@@ -48,6 +57,55 @@ def embed(
     kept = np.array([row for batch in batches for row in batch.rows], dtype=np.int64)
     features = torch.cat([batch.features for batch in batches if batch.rows])
     return InMemory(dataset.rows(kept), backbone, features, device=backbone.device, progress=progress)
+
+
+def detect(
+    embedded: EmbeddedImages,
+    detector: str = "owlvit",
+    vocabulary: str | Sequence[str] = "builtin",
+    *,
+    batch_size: int = 8,
+    max_unreadable: float = MAX_UNREADABLE,
+    **settings: object,
+) -> pa.Table:
+    """Look for a vocabulary's phrases in every image.
+
+    Args:
+        detector, vocabulary: as in :class:`~despur.pipeline.detecting.SearchSettings`.
+        batch_size: images that go through the detector together.
+        max_unreadable: accepted share of images that cannot be read or judged, in [0, 1].
+        settings: more of those settings.
+
+    Returns:
+        ``id, phrase, score, x0, y0, x1, y1``, a row a sighting; what was looked for rides in its metadata.
+
+    Raises:
+        DespurError: the detector or vocabulary is unknown or cannot be had, or too many images cannot be judged.
+    """
+    specs = (vocabulary,) if isinstance(vocabulary, str) else tuple(vocabulary)
+    chosen = checked(SearchSettings, {"detector": detector, "vocabulary": specs, **settings}, where="detect")
+    search = Search(embedded, chosen)
+    with TemporaryDirectory(prefix="despur-") as folder:
+        path = Path(folder) / "detections.parquet"
+        searched = search.run(path, checked(DetectSettings, {"batch_size": batch_size}, where="detect"))
+        check_unreadable(quarantine_table(searched.quarantined), len(search.dataset), max_unreadable)
+        table = read_parquet(path)
+    if chosen.split is None:
+        return table
+    return table.replace_schema_metadata({**table.schema.metadata, SPLIT: chosen.split})
+
+
+def rank(embedded: EmbeddedImages, detections: pa.Table, **settings: object) -> Ranking:
+    """Discrepancies of every (class, attribute) pair: accuracy with the attribute minus accuracy without it (Eq. 7).
+
+    Args:
+        detections: as :func:`detect` returns them. Only the images that it searched are counted.
+        settings: fields of :class:`~despur.rank.RankSettings` (``order``, ``top``, ``min_count``, ...).
+
+    Raises:
+        DespurError: an unknown setting, another split than was searched, or no image to count.
+    """
+    return ranked(embedded, detections, checked(RankSettings, settings, where="rank"))
 
 
 def mitigate(

@@ -1,0 +1,257 @@
+"""The stage detect: which phrases of a vocabulary are seen in which of the embedded images, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int
+from pydantic import BaseModel, ConfigDict, Field
+
+from despur.birdland.detector_model import DETECTED, load_small_detector
+from despur.data.examples import SPLITS, Dataset
+from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.detect import (
+    DetectSettings,
+    Searched,
+    Vocabulary,
+    column_detections,
+    detect_to_table,
+    load_detector,
+    load_vocabulary,
+    named_classes,
+    near_synonyms,
+    read_searched,
+    to_table,
+    write_detections,
+)
+from despur.detect.protocol import Detector
+from despur.detect.tagger import Tagger
+from despur.errors import ModelError, SettingsError, WorkspaceError, nearest
+from despur.features.encode import cut
+from despur.features.predict import PREDICTED_AT_ONCE
+from despur.pipeline.embedded import Embedded, EmbeddedImages
+from despur.pipeline.embedding import images_fingerprint, table_fingerprint
+from despur.pipeline.runner import run_stage
+from despur.workspace import Workspace, fingerprint
+
+DETECT = "detect"
+COLUMN = "column"
+BIRDLAND = "birdland"
+
+
+class SearchSettings(BaseModel):
+    """What is looked for, with what.
+
+    Attributes:
+        detector: ``owlvit``, ``owlv2``, ``grounding-dino``, ``hf:NAME-or-DIR``, ``birdland:detector``, ``tagger`` (the
+            model under study itself), or ``column`` (the attributes that the dataset states).
+        vocabulary: ``builtin``, ``imagenet``, ``visual-genome:DIR``, ``file:PATH``, ``birdland``; several are merged.
+        threshold: score above which something is seen; None: the detector's own habit.
+        synonyms: phrases whose text embedding is at least this close to a class's are not looked for (cosine); None:
+            only the names of classes, their plurals and compounds are left out.
+        split: only this split's images are searched; None: all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    detector: str = "owlvit"
+    vocabulary: Annotated[tuple[str, ...], Field(min_length=1)] = ("builtin",)
+    threshold: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    synonyms: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that is about to begin.
+
+    Attributes:
+        embedded: where the images come from.
+        settings: what was chosen.
+    """
+
+    embedded: EmbeddedImages
+    settings: SearchSettings
+
+    @cached_property
+    def rows(self) -> Int[np.ndarray, "images"]:
+        """Indices of the images that are searched."""
+        split = self.settings.split
+        if split is None:
+            return np.arange(len(self.embedded.dataset))
+        if split not in SPLITS:
+            raise SettingsError(f"there is no split {split!r}", where=DETECT, now=nearest(split, SPLITS))
+        return self.embedded.dataset.split_rows(split)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self.embedded.dataset.rows(self.rows)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What is looked for: without the names of the classes."""
+        if self.settings.detector == COLUMN:
+            _ = self.dataset.attributes or self.dataset.attribute()  # none at all is told as for every stage
+            return Vocabulary(tuple(attribute.name for attribute in self.dataset.attributes))
+        vocabulary = read_vocabulary(self.settings.vocabulary)
+        vocabulary = vocabulary.without(named_classes(vocabulary, self.dataset.classes))
+        if self.settings.synonyms is not None:
+            vocabulary = _without_synonyms(self.embedded, vocabulary, self.settings.synonyms)
+        if not vocabulary.phrases:
+            where = ", ".join(self.settings.vocabulary)
+            raise SettingsError("every phrase names a class", where=where, now="give another vocabulary")
+        return vocabulary
+
+    @cached_property
+    def detector(self) -> Detector[Any]:
+        """What looks; asked for only where it is not ``column``."""
+        return named_detector(
+            self.settings.detector,
+            self.embedded,
+            threshold=self.settings.threshold,
+        )
+
+    def state(self) -> str:
+        """Fingerprint of everything that the outcome follows from."""
+        asked = [list(self.vocabulary.phrases), [[gone.phrase, gone.reason] for gone in self.vocabulary.removed]]
+        if self.settings.detector == COLUMN:
+            return fingerprint(table_fingerprint(self.dataset.table), asked)
+        return fingerprint(
+            images_fingerprint(self.dataset.image_paths()), self.dataset.ids, self.detector.fingerprint(), asked
+        )
+
+    def run(self, path: Path, settings: DetectSettings | None = None) -> Searched:
+        """Look, and write the detections table to ``path``."""
+        if self.settings.detector == COLUMN:
+            searched = Searched(self.vocabulary.phrases, self.vocabulary.removed, (), self.state())
+            write_detections(path, [column_detections(self.dataset)], searched)
+            return searched
+        if isinstance(self.detector, Tagger):
+            return self._tag(self.detector, path)
+        return detect_to_table(
+            self.dataset, self.detector, self.vocabulary, path, settings, progress=self.embedded.progress
+        )
+
+    def _tag(self, tagger: Tagger, path: Path) -> Searched:
+        """Ask the model itself, from the features that are there already: no image is read again."""
+        queries = tagger.encode(self.vocabulary.phrases)
+        ids, images = self.dataset.ids, self.dataset.table["image"].to_pylist()
+        spans = cut(len(ids), PREDICTED_AT_ONCE)
+        parts: list[pa.Table] = []
+        failed: list[tuple[str, str, str]] = []
+        steps = self.embedded.progress(spans, total=len(ids), label="tagging", unit="images", each=PREDICTED_AT_ONCE)
+        for span in steps:
+            found = tagger.tag(self.embedded.rows(self.rows[span.start : span.stop]), queries)
+            parts.append(to_table(found, ids[span.start : span.stop], queries.phrases))
+            failed += [(ids[span.start + row], images[span.start + row], found.failed[row]) for row in found.failed]
+        removed = self.vocabulary.removed + queries.removed
+        searched = Searched(queries.phrases, removed, tuple(failed), self.state())
+        write_detections(path, parts, searched)
+        return searched
+
+
+def read_vocabulary(specs: Sequence[str]) -> Vocabulary:
+    """The phrases of vocabularies, merged; ``birdland`` names what the built-in world's second study shows.
+
+    Raises:
+        SettingsError: a kind is unknown, or names no place.
+        DataError: a file is missing, or not what its kind promises.
+    """
+    others = [spec for spec in specs if spec != BIRDLAND]
+    phrases = set(load_vocabulary(others).phrases) if others else set[str]()
+    return Vocabulary(tuple(sorted(phrases.union(DETECTED if BIRDLAND in specs else ()))))
+
+
+def named_detector(spec: str, embedded: EmbeddedImages, *, threshold: float | None = None) -> Detector[Any]:
+    """The detector that a spec names, on the device of the embedded images.
+
+    Raises:
+        SettingsError: the spec is unknown.
+        ModelError: its files cannot be had, or are of another kind.
+    """
+    kind, _, tail = spec.partition(":")
+    if kind == BIRDLAND:
+        if tail not in ("", "detector"):
+            raise ModelError(f"no built-in detector is called {tail!r}", where=spec, now="write birdland:detector")
+        return load_small_detector(threshold=threshold, device=embedded.device)
+    backbone = embedded.backbone if spec == "tagger" else None
+    return load_detector(spec, threshold=threshold, device=embedded.device, backbone=backbone)
+
+
+def _without_synonyms(embedded: EmbeddedImages, vocabulary: Vocabulary, cosine: float) -> Vocabulary:
+    """Without what the text tower of the model under study cannot tell from a class."""
+    tagger = Tagger(embedded.backbone)
+    queries = tagger.encode(vocabulary.phrases)
+    readable = Vocabulary(queries.phrases, vocabulary.removed + queries.removed)
+    classes = tagger.encode(embedded.dataset.classes)
+    close = near_synonyms(readable, queries.encoded[:-1], classes.phrases, classes.encoded[:-1], cosine)
+    return readable.without(close)
+
+
+def detect_stage(
+    embedded: Embedded,
+    settings: SearchSettings | None = None,
+    *,
+    search: DetectSettings | None = None,
+    max_unreadable: float = MAX_UNREADABLE,
+) -> bool:
+    """Write ``detections.parquet``; returns whether anything was computed. A stopped search goes on at its last shard.
+
+    Args:
+        search: batches, shards and threads; they change nothing in the outcome.
+        max_unreadable: accepted share of images that cannot be read or judged, in [0, 1].
+
+    Raises:
+        DataError: more than ``max_unreadable`` of the images cannot be judged; or the split or attribute is not there.
+        ModelError: the detector cannot be had.
+        SettingsError: the detector or a vocabulary is unknown.
+    """
+    settings = settings or SearchSettings()
+    _ = embedded.record
+    begun = Search(embedded, settings)
+    path = detections_path(embedded.workspace)
+
+    def work() -> None:
+        searched = begun.run(path, search)
+        check_unreadable(quarantine_table(searched.quarantined), len(begun.dataset), max_unreadable)
+
+    return run_stage(
+        embedded.workspace,
+        DETECT,
+        settings=settings.model_dump(mode="json"),
+        inputs=begun.state(),
+        outputs=[path],
+        work=work,
+    )
+
+
+def detections_path(workspace: Workspace) -> Path:
+    return workspace.path("detections.parquet")
+
+
+def count_detections(workspace: Workspace) -> int:
+    """Rows of a finished ``detections.parquet``."""
+    return pq.read_metadata(detections_path(workspace)).num_rows
+
+
+def finished_search(workspace: Workspace) -> tuple[SearchSettings, Searched]:
+    """What was looked for in a workspace, and what the table says about it.
+
+    Raises:
+        WorkspaceError: nothing was.
+    """
+    record = workspace.record(DETECT)
+    if record is None:
+        raise WorkspaceError(
+            "nothing is detected yet",
+            where=workspace.root,
+            now=f"run: despur detect -w {workspace.root} --detector owlvit --vocabulary builtin",
+        )
+    return SearchSettings.model_validate(record.settings), read_searched(detections_path(workspace))

@@ -1,0 +1,141 @@
+"""The stage rank: which attributes of a class's images the model's accuracy hangs on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from despur.detect.table import searched_of
+from despur.errors import SettingsError, WorkspaceError
+from despur.features.encode import cut
+from despur.features.predict import PREDICTED_AT_ONCE, predict
+from despur.pipeline.detecting import DETECT, detections_path, finished_search
+from despur.pipeline.embedded import Embedded, EmbeddedImages
+from despur.pipeline.runner import run_stage, stage_state
+from despur.rank import SCHEMA, Ranking, RankSettings, rank
+from despur.workspace import Workspace, fingerprint, read_parquet, write_parquet
+
+RANK = "rank"
+SPLIT = b"split"
+"""Key of a detections table's metadata that names the one split that was searched."""
+
+COLUMNS = SCHEMA.names[: SCHEMA.get_field_index("confused_class") + 1]
+"""``discrepancies.parquet``: what is known of every pair."""
+
+TELLING = ["class", "attribute", *SCHEMA.names[len(COLUMNS) :]]
+"""``telling.parquet``, row by row beside it: which pair stands for this one, and images that show it."""
+
+
+def rank_stage(embedded: Embedded, settings: RankSettings | None = None) -> bool:
+    """Write ``discrepancies.parquet`` and ``telling.parquet``; returns whether anything was computed.
+
+    Raises:
+        WorkspaceError: a stage that it reads has not run.
+        SettingsError: another split was searched than is to be counted.
+        DataError: there is no image to count.
+    """
+    workspace = embedded.workspace
+    found, searched = finished_search(workspace)
+    settings = _within(settings or RankSettings(), found.split)
+    if workspace.record("predict") is None:
+        raise WorkspaceError(
+            "nothing is predicted yet", where=workspace.root, now=f"run: despur predict -w {workspace.root}"
+        )
+    unreadable = workspace.path("quarantine.parquet")
+
+    def work() -> None:
+        ranking = rank(
+            workspace.path("predictions.parquet"),
+            detections_path(workspace),
+            embedded.dataset.classes,
+            settings,
+            examples=workspace.path("examples.parquet"),
+            quarantined=[name for name, *_ in searched.quarantined],
+        )
+        # The examples are those that could be read: what could not be is counted here.
+        about = {
+            **json.loads(ranking.table.schema.metadata[b"despur"]),
+            "quarantined": ranking.quarantined + read_parquet(unreadable).num_rows,
+        }
+        table = ranking.table.replace_schema_metadata({"despur": json.dumps(about)})
+        write_parquet(workspace.path("telling.parquet"), table.select(TELLING))
+        write_parquet(workspace.path("discrepancies.parquet"), table.select(COLUMNS))
+
+    return run_stage(
+        workspace,
+        RANK,
+        settings=settings.model_dump(mode="json"),
+        inputs=fingerprint(embedded.state, stage_state(workspace, "predict"), stage_state(workspace, DETECT)),
+        outputs=[workspace.path("discrepancies.parquet"), workspace.path("telling.parquet")],
+        work=work,
+    )
+
+
+def ranked(embedded: EmbeddedImages, detections: pa.Table, settings: RankSettings) -> Ranking:
+    """The same in memory, from a table of detections; images that its metadata name as quarantined count nowhere.
+
+    Raises:
+        SettingsError: another split was searched than is to be counted.
+        DataError: there is no image to count.
+    """
+    known = detections.schema.metadata or {}
+    searched = searched_of(detections.schema) if b"despur" in known else None
+    dataset = embedded.dataset
+    batches = ((span, embedded.rows(np.arange(span.start, span.stop))) for span in cut(len(dataset), PREDICTED_AT_ONCE))
+    predictions = predict(dataset.ids, dataset.labels, batches, embedded.heads, embedded.class_prompts)
+    return rank(
+        predictions,
+        detections,
+        dataset.classes,
+        _within(settings, known[SPLIT].decode() if SPLIT in known else None),
+        examples=dataset.table,
+        quarantined=[] if searched is None else [name for name, *_ in searched.quarantined],
+    )
+
+
+def _within(settings: RankSettings, searched: str | None) -> RankSettings:
+    """Only what was searched can be counted: elsewhere "not seen" would mean "not looked for"."""
+    if searched is None or settings.split == searched:
+        return settings
+    if settings.split is None:
+        return settings.model_copy(update={"split": searched})
+    raise SettingsError(
+        f"only the split {searched!r} was searched, and {settings.split!r} is to be counted",
+        where=RANK,
+        now="search it too: despur detect without --split",
+    )
+
+
+def read_ranking(workspace: Workspace) -> Ranking:
+    """The finished ranking, every column of :data:`despur.rank.SCHEMA`.
+
+    Raises:
+        WorkspaceError: it has not run, or its files are damaged.
+    """
+    if workspace.record(RANK) is None:
+        raise WorkspaceError("nothing is ranked yet", where=workspace.root, now=f"run: despur rank -w {workspace.root}")
+    table = _read(workspace.path("discrepancies.parquet"), COLUMNS)
+    telling = _read(workspace.path("telling.parquet"), TELLING)
+    if table.num_rows != telling.num_rows:
+        raise WorkspaceError(
+            "it does not belong to discrepancies.parquet",
+            where=workspace.path("telling.parquet"),
+            now="delete it and run despur rank",
+        )
+    about: dict[str, Any] = json.loads(table.schema.metadata[b"despur"])
+    for name in TELLING[2:]:
+        table = table.append_column(telling.schema.field(name), telling[name])
+    return Ranking(table, about["images"], about["unseen"], about["quarantined"])
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    table = read_parquet(path)
+    if table.column_names != columns or b"despur" not in (table.schema.metadata or {}):
+        raise WorkspaceError(
+            "it has other columns than despur rank writes", where=path, now="delete it and run despur rank"
+        )
+    return table
