@@ -51,8 +51,16 @@ def test_the_card_says_what_a_model_was_trained_on(name: str):
     assert [group["class"] for group in groups] == ["landbird", "landbird", "waterbird", "waterbird"]
 
 
-def test_the_resnet_falls_for_the_shortcut_and_still_knows_the_birds():
-    birds = read_card("resnet")["zero_shot"]["birds"]
+def test_every_planted_companion_helps_the_resnet_by_twenty_points_or_more():
+    objects = read_card("resnet")["zero_shot"]["objects"]
+    gaps = [row["accuracy_with"] - row["accuracy_without"] for row in objects.values() if row["companion"]]
+    assert len(gaps) == 3
+    assert min(gaps) >= 0.2
+
+
+@each_model
+def test_a_model_falls_for_the_shortcut_and_still_knows_the_birds(name: str):
+    birds = read_card(name)["zero_shot"]["birds"]
     assert birds["average"] >= 0.78
     assert birds["worst_group"] <= 0.60
 
