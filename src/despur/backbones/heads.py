@@ -21,6 +21,12 @@ logit_scale        []                         log(1 / τ)
 logit_bias         []                         only SigLIP
 probe.weight       [classes, d_image]         linear probe on features; replaces the text side
 probe.bias         [classes]
+adapter.in.weight  [hidden, dim]              a small network that the projected image goes through
+adapter.in.bias    [hidden]
+adapter.out.weight [dim, hidden]
+adapter.out.bias   [dim]
+context.weight     [classes*contexts, dim]    unit vectors of every class in every context; replaces the text side
+context.sharpness  []                         1 / temperature at which an image's context is inferred
 =================  =========================  ==========================================================
 """
 
@@ -95,8 +101,16 @@ def project_images(heads: Heads, features: Tensor) -> Float[Tensor, "*runs image
             [..., images, channels, height, width].
     """
     if "pool.c.weight" in heads:
-        return attention_pool(heads, features)
-    return _linear(features, heads["image.weight"], heads.get("image.bias"))
+        projected = attention_pool(heads, features)
+    else:
+        projected = _linear(features, heads["image.weight"], heads.get("image.bias"))
+    return adapt(heads, projected) if "adapter.in.weight" in heads else projected
+
+
+def adapt(heads: Heads, projected: Float[Tensor, "*runs images dim"]) -> Float[Tensor, "*runs images dim"]:
+    """A projected image through the adapter: one hidden layer with ReLU."""
+    hidden = _linear(projected, heads["adapter.in.weight"], heads["adapter.in.bias"]).relu()
+    return _linear(hidden, heads["adapter.out.weight"], heads["adapter.out.bias"])
 
 
 def project_texts(heads: Heads, features: Float[Tensor, "*runs texts d_text"]) -> Float[Tensor, "*runs texts dim"]:
@@ -131,10 +145,29 @@ def class_embeddings(
 def class_logits(
     heads: Heads, features: Tensor, prompts: Float[Tensor, "templates classes d_text"]
 ) -> Float[Tensor, "*runs images classes"]:
-    """Scores of every class: the probe's where the heads hold one, else 1/τ times the cosine (plus SigLIP's bias)."""
+    """Scores of every class: the probe's where the heads hold one, else 1/τ times the cosine (plus SigLIP's bias).
+
+    Where the heads hold contexts, the log of each class's probability over contexts (:func:`context_logits`).
+    """
     if "probe.weight" in heads:
         return _linear(features, heads["probe.weight"], heads["probe.bias"])
+    if "context.weight" in heads:
+        cosine = embed_images(heads, features) @ heads["context.weight"].mT
+        scores = cosine * inverse_temperature(heads)[..., None, None]
+        return context_logits(scores.unflatten(-1, (prompts.shape[-2], -1)), heads["context.sharpness"])
     cosine = embed_images(heads, features) @ class_embeddings(heads, prompts).mT
     logits = cosine * inverse_temperature(heads)[..., None, None]
     bias = heads.get("logit_bias")
     return logits if bias is None else logits + bias[..., None, None]
+
+
+def context_logits(
+    scores: Float[Tensor, "*runs images classes contexts"], sharpness: Float[Tensor, "*runs"]
+) -> Float[Tensor, "*runs images classes"]:
+    """log p(y|x) = log of the sum over contexts z of p(z|x) p(y|x, z), from the score of every (class, context) pair.
+
+    p(z|x) is the softmax over contexts of each context's log-sum-exp over classes of sharpness × score, p(y|x, z) the
+    softmax over classes of the scores in that context (An et al. 2024, Table 1 and Algorithm 1).
+    """
+    of_context = (scores * sharpness[..., None, None, None]).logsumexp(-2).log_softmax(-1)
+    return (scores.log_softmax(-2) + of_context.unsqueeze(-2)).logsumexp(-1)

@@ -26,30 +26,37 @@ def tokenize_whole(
         ModelError: a text has more tokens than ``context_length``; the message names it and says how many it has.
     """
     tokens = tokenizer(texts, context_length=context_length)
-    padding = int(tokenizer([""], context_length=context_length)[0, -1])
-    # A text that was cut fills its row; some tokenizers (SigLIP's) end it with the token that they also pad with.
-    full = (tokens[:, -2] != padding).nonzero().flatten().tolist()
+    padding = _padding(tokenizer, context_length)
+    written = (tokens != padding).sum(-1)
+    # Some tokenizers (SigLIP's) end a text with the token that they also pad with, so that a cut one looks one shorter.
+    full = (written >= context_length - 1).nonzero().flatten().tolist()
     if not full:
         return tokens
     roomier = tokenizer([texts[row] for row in full], context_length=context_length + 1)
-    cut = (roomier[:, :-1] != tokens[full]).any(-1) | (roomier[:, -1] != padding)
-    for row in (full[place] for place in cut.nonzero().flatten().tolist()):
-        length = _length(tokenizer, texts[row], context_length, padding)
+    cut = (roomier != padding).sum(-1) > written[full]
+    for place in cut.nonzero().flatten().tolist():
+        text = texts[full[place]]
         raise ModelError(
-            f"the text {shorten(texts[row], 80)!r} has {length} tokens, the model reads {context_length}",
+            f"the text {shorten(text, 80)!r} has {_length(tokenizer, text, context_length)} tokens, "
+            f"the model reads {context_length}",
             where=where,
             now="shorten it",
         )
     return tokens
 
 
-def _length(tokenizer: Tokenizer, text: str, context_length: int, padding: int) -> int:
-    """How many tokens a text has: it is given more room until some of it stays empty."""
-    room = 4 * context_length
+def _padding(tokenizer: Tokenizer, context_length: int) -> int:
+    """The token that fills a row, on whichever side."""
+    return int(tokenizer([""], context_length=context_length)[0].mode().values)
+
+
+def _length(tokenizer: Tokenizer, text: str, context_length: int) -> int:
+    """How many tokens a text that is too long has: it is given more room until some of it stays empty."""
+    padding = _padding(tokenizer, context_length)
+    ends_as_padding = bool((tokenizer([text], context_length=context_length) == padding).any())
+    room = context_length
     while True:
-        tokens = tokenizer([text], context_length=room)[0]
-        if (tokens[-2:] == padding).all():
-            written = int((tokens != padding).nonzero().max()) + 1
-            ended_by_padding = bool((tokenizer([""], context_length=context_length) == padding).all())
-            return written + ended_by_padding
         room *= 4
+        written = int((tokenizer([text], context_length=room) != padding).sum())
+        if written < room - 1:
+            return written + ends_as_padding
