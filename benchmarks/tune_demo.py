@@ -86,7 +86,11 @@ def main() -> None:
     chosen = {
         Workspace.open(folder).about()["model"]: search(folder, arguments.budget) for folder in arguments.workspaces
     }
-    about = {"epochs": EPOCHS, "budget": arguments.budget, "seeds": SEEDS, "chosen": chosen}
+    about = {"epochs": EPOCHS, "budget": arguments.budget, "seeds": list(SEEDS), "chosen": chosen}
+    before = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+    if {**before, "chosen": chosen} == about:
+        # Other models were searched in the same way: what was found for them stands.
+        about["chosen"] = {**before["chosen"], **chosen}
     write_json(SETTINGS_FILE, about)
     if arguments.json:
         print(json.dumps(about))
