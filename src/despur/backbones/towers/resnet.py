@@ -56,7 +56,8 @@ class ResNetTower:
     """
 
     def __init__(self, visual: ModifiedResNet, *, whole_pool: bool) -> None:
-        self.visual = visual
+        # Convolutions on the CPU run up to 1.6 times as fast on channels that lie side by side.
+        self.visual = visual.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.whole_pool = whole_pool
         self.width = visual.attnpool.c_proj.in_features
 
