@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from despur.mitigate.methods.method import Method
 from despur.mitigate.settings import TrainSettings
 
-LEARNING_RATES = (1e-3, 1.0)
+LEARNING_RATES = (1e-4, 1.0)
 WEIGHT_DECAYS = (1e-5, 1e-2)
 TERM_WEIGHTS = (0.1, 10.0)
 
