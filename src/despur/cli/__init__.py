@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from despur.cli import birdland, demo, detect, embed, evaluate, explain, figures, mitigate, predict, rank, report, run
+from despur.cli import (
+    birdland,
+    datasets,
+    demo,
+    detect,
+    embed,
+    evaluate,
+    explain,
+    figures,
+    mitigate,
+    predict,
+    rank,
+    report,
+    run,
+)
 
 app = typer.Typer(
     name="despur",
@@ -26,6 +40,7 @@ app.command("explain")(explain.explain)
 app.command("figures")(figures.figures)
 app.command("report")(report.report)
 app.add_typer(birdland.app, name="birdland")
+app.add_typer(datasets.app, name="datasets")
 
 
 def main() -> None:

@@ -69,8 +69,12 @@ def _masks(root: Path, masks: Path | None, images: Sequence[str]) -> list[str | 
     return found
 
 
-def _numbered(file: Path, width: int) -> Iterator[list[str]]:
-    """The rows of one of CUB's lists: a number, then ``width`` words; a file name may hold spaces only as its last."""
+def read_numbered(file: Path, width: int) -> Iterator[list[str]]:
+    """The rows of one of CUB's lists: a number, then ``width`` words, the last of which may hold spaces.
+
+    Raises:
+        DataError: the file cannot be read, or a line has fewer words.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -87,7 +91,7 @@ def _numbered(file: Path, width: int) -> Iterator[list[str]]:
 def read_cub_boxes(file: Path) -> dict[str, Box]:
     """CUB's ``bounding_boxes.txt`` (number x y width height): number to (x0, y0, x1, y1) in pixels."""
     boxes: dict[str, Box] = {}
-    for number, *words in _numbered(file, 4):
+    for number, *words in read_numbered(file, 4):
         try:
             x, y, width, height = (float(word) for word in words)
         except ValueError as error:
@@ -107,7 +111,7 @@ def _boxes(root: Path, boxes: Path | None, ids: Sequence[str], images: Sequence[
     names = file.with_name("images.txt")
     if not names.is_file():
         return [known.get(number) for number in ids]
-    number_of = {name: number for number, name in _numbered(names, 1)}
+    number_of = {name: number for number, name in read_numbered(names, 1)}
     return [known.get(number_of.get(image, "")) for image in images]
 
 
