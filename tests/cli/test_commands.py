@@ -40,7 +40,7 @@ def test_every_stage_in_turn_ends_in_a_report(own_work: Path, despur) -> None:
         assert result.exit_code == 0, result.stderr
     page = (own_work / "report.html").read_text()
     assert "clip + lc + vc + ls" in page
-    assert "at random (seed 0), as each strip says" in page
+    assert "drawn at random (seed 0)" in page
 
 
 def test_json_is_one_object_on_stdout(own_work: Path, despur) -> None:

@@ -19,7 +19,7 @@ from despur.explain.measure import ON_OBJECT
 from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.figures import write_figures
-from despur.pipeline.strips import CHOICES, choose
+from despur.pipeline.strips import CHOICES, choose, how_chosen
 from despur.workspace import Workspace, read_json, read_parquet, write_parquet
 
 TINY = ExplainSettings(images=8, strips=1, checks=2, batch_size=8)
@@ -63,10 +63,19 @@ def test_strips_show_every_group_and_say_how_each_was_chosen(finished: Embedded)
 def test_images_are_chosen_by_their_change_in_turns_and_none_twice():
     change = np.array([0.1, 0.9, 0.5, 0.3])
     chosen = choose(change, 4, np.random.default_rng(0))
-    assert chosen[:2] == [(1, "largest change"), (0, "smallest change")]
-    assert chosen[2][1] == "at random"
+    assert [how for _, how in chosen] == ["at random", "largest change", "smallest change", "at random"]
+    first = chosen[0][0]
+    assert chosen[1][0] == next(image for image in (1, 2) if image != first)
+    assert chosen[2][0] == next(image for image in (0, 3) if image != first)
     assert sorted(image for image, _ in chosen) == [0, 1, 2, 3]
     assert len(choose(change, 9, np.random.default_rng(0))) == 4
+
+
+def test_the_words_name_only_the_ways_that_were_used():
+    assert how_chosen({"at random"}, 3) == "at random (seed 3)"
+    assert how_chosen(set(CHOICES), 3) == (
+        "at random (seed 3), where the map changed most and where it changed least, as each says"
+    )
 
 
 def test_without_a_second_model_all_images_are_random():
@@ -111,6 +120,6 @@ def test_both_figures_are_written_as_png_and_svg(own: Embedded):
     files = write_figures(own, contour=True)
     assert [file.name for file in files] == ["shortcuts.png", "shortcuts.svg", "methods.png", "methods.svg"]
     assert Image.open(files[2]).width > 500
-    words = " ".join(text for text in ElementTree.parse(files[3]).getroot().itertext())
+    words = " ".join(" ".join(ElementTree.parse(files[3]).getroot().itertext()).split())
     for wanted in ("photograph", "landbird on water", "waterbird on land", "at random (seed 0)", "says"):
         assert wanted in words

@@ -18,7 +18,7 @@ from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import Split, accuracy_of, split_of
 from despur.pipeline.explaining import compared_runs
-from despur.pipeline.strips import Seen, chosen_of_groups, how_chosen
+from despur.pipeline.strips import AT_RANDOM, Seen, chosen_of_groups, how_chosen
 from despur.pipeline.training import load_runs
 from despur.workspace import write_whole
 
@@ -145,10 +145,10 @@ def methods_sheet(
         cells += [_cell(seen, 0, name, contour=contour) for name in shown]
         rows.append(Row(phrases[group], cells))
     last = find_method(list(compared.values())[-1].method).title
-    after = "" if len(compared) < 2 else f" Change is from the first map to that of {last}."
+    after = "" if {how for _, _, how in chosen} <= {AT_RANDOM} else f" Change is from the first map to that of {last}."
     caption = (
         f"{method.title} of the labelled class under {embedded.model.spec}, and what each model says; images of split "
-        f"“{split_name(split)}”, drawn {how_chosen(compared, seed)}.{after} {_outline_note(split)}"
+        f"“{split_name(split)}”, drawn {how_chosen({how for _, _, how in chosen}, seed)}.{after} {_outline_note(split)}"
         f"Of each method the run with seed {min(run.seed for run in runs.values())} or the lowest that did not diverge."
     )
     titles = [find_method(run.method).title for run in shown.values()]

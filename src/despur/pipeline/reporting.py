@@ -29,7 +29,7 @@ from despur.report import (
     Strip,
     write_report,
 )
-from despur.workspace import read_json, read_parquet, versions
+from despur.workspace import Workspace, read_json, read_parquet, versions
 
 
 def report_stage(workspaces: Sequence[Embedded], file: Path, title: str = "despur report") -> list[BackboneSection]:
@@ -63,12 +63,39 @@ def report_stage(workspaces: Sequence[Embedded], file: Path, title: str = "despu
 
 def _notes(embedded: Embedded) -> list[str]:
     quarantined = read_parquet(embedded.workspace.path("quarantine.parquet")).num_rows
-    if not quarantined:
-        return []
     noun = "image" if quarantined == 1 else "images"
-    return [
-        f"{embedded.model.spec}: {quarantined} {noun} could not be read; quarantine.parquet names each with its reason."
-    ]
+    unread = f"{quarantined} {noun} could not be read; quarantine.parquet names each with its reason."
+    said = [unread] if quarantined else []
+    energy = _energy_note(embedded.workspace)
+    return [f"{embedded.model.spec}: {note}" for note in [*said, *([energy] if energy else [])]]
+
+
+def _energy_note(workspace: Workspace) -> str:
+    """Whether the maps of the method that stands for "after" lie more on the object than before, seed by seed."""
+    runs = load_runs(workspace)
+    after = best_run(runs)
+    if after is None:
+        return ""
+    seeds = {run.seed: name for name, run in runs.items() if run.method == runs[after].method}
+    found = {name: _energy(workspace, name) for name in (PRETRAINED.name, *seeds.values())}
+    before = found[PRETRAINED.name]
+    later = {seed: value for seed, name in seeds.items() if (value := found[name]) is not None}
+    if before is None or not later:
+        return ""
+    title = find_method(runs[after].method).title
+    fallen = [str(seed) for seed, value in sorted(later.items()) if value <= before]
+    mean = sum(later.values()) / len(later)
+    verdict = "it rises with every seed" if not fallen else f"it does not rise with seed {', '.join(fallen)}"
+    return (
+        f"the map's share on the object is {100 * before:.1f}% before and {100 * mean:.1f}% after {title} "
+        f"(mean over {len(later)} seeds): {verdict}."
+    )
+
+
+def _energy(workspace: Workspace, run: str) -> float | None:
+    file = workspace.path("runs", run, "metrics.json")
+    measured = (read_json(file) if file.exists() else {}).get("explanations") or {}
+    return (measured.get("energy") or {}).get("average")
 
 
 def section_of(embedded: Embedded) -> BackboneSection:

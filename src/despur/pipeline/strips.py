@@ -1,8 +1,8 @@
-"""Before/after strips of every group: where the map changed most, where least, and at random; each says which."""
+"""Before/after strips of every group: at random, where the map changed most and where least; each says which."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from despur.workspace import write_json, write_whole
 
 STRIPS = "strips"
 
-CHOICES = ("largest change", "smallest change", "at random")
-"""How a strip's image was chosen among its group's; they take turns."""
+AT_RANDOM, MOST, LEAST = "at random", "largest change", "smallest change"
+
+CHOICES = (AT_RANDOM, MOST, LEAST)
+"""How a strip's image was chosen among its group's; they take turns. A picture that stands alone is a random one."""
 
 CANDIDATES = 24
 """Images of a group, drawn by the seed, among which changes are compared."""
@@ -108,8 +110,8 @@ def choose(change: Float[np.ndarray, "images"], count: int, generator: np.random
     shuffled = list(generator.permutation(len(change)))
     chosen: dict[int, str] = {}
     for turn in range(min(count, len(change))):
-        how = CHOICES[turn % len(CHOICES)] if known else CHOICES[-1]
-        queue = {"largest change": order, "smallest change": order[::-1], "at random": shuffled}[how]
+        how = CHOICES[turn % len(CHOICES)] if known else AT_RANDOM
+        queue = {MOST: order, LEAST: order[::-1], AT_RANDOM: shuffled}[how]
         chosen[next(int(image) for image in queue if int(image) not in chosen)] = how
     return list(chosen.items())
 
@@ -156,12 +158,21 @@ def chosen_of_groups(
     return found
 
 
-def how_chosen(compared: Mapping[str, Run], seed: int) -> str:
-    """How strips were drawn, to follow the word "drawn"."""
-    random = f"at random (seed {seed})"
-    if len(compared) < 2:
-        return random
-    return f"where the map changed most, where it changed least, and {random}, as each strip says"
+def how_chosen(used: Collection[str], seed: int) -> str:
+    """How strips were drawn, to follow the word "drawn".
+
+    Args:
+        used: which of the ``CHOICES`` were.
+    """
+    words = {
+        AT_RANDOM: f"at random (seed {seed})",
+        MOST: "where the map changed most",
+        LEAST: "where it changed least",
+    }
+    ways = [words[how] for how in CHOICES if how in used]
+    if len(ways) < 2:
+        return "".join(ways)
+    return f"{', '.join(ways[:-1])} and {ways[-1]}, as each says"
 
 
 def write_strips(
@@ -191,7 +202,9 @@ def write_strips(
         scores = {name: float(aiou[name][row]) for name in compared}
         panels = _write_panels(seen, compared, scores, folder, f"{place:02d}", contour=settings.contour)
         entries.append({"id": seen.dataset.ids[0], "group": phrases[group], "chosen": how, "panels": panels})
-    write_json(folder / "strips.json", {"chosen": how_chosen(compared, settings.seed), "strips": entries})
+    write_json(
+        folder / "strips.json", {"chosen": how_chosen({how for _, _, how in chosen}, settings.seed), "strips": entries}
+    )
 
 
 def _write_panels(
