@@ -105,7 +105,7 @@ def make_detector(
     say(f"{sum(weight.numel() for weight in small.model.parameters()):,} parameters, seed {recipe.seed}")
     scenes = _scenes(_TRAINING_SEED + recipe.seed, recipe.scenes, progress)
     say(f"{recipe.scenes:,} scenes drawn in {time.monotonic() - started:.0f} s")
-    fit_detector(
+    seconds = fit_detector(
         small,
         scenes,
         recipe.views,
@@ -121,7 +121,7 @@ def make_detector(
         "what": "a small OWL-ViT, trained from scratch on drawn scenes of birdland's second study",
         "detects": list(DETECTED),
         "recipe": recipe.model_dump(mode="json"),
-        "seconds": round(time.monotonic() - started),
+        "seconds": round(seconds),
         "versions": versions(),
     }
     write_detector(small, folder, card)

@@ -144,7 +144,7 @@ def fit_detector(
     state: str = "",
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
-) -> None:
+) -> float:
     """Train a detector in place, view after view.
 
     Args:
@@ -152,6 +152,9 @@ def fit_detector(
         checkpoint: file that holds where the training stands after every epoch; where it is there already, the training
             goes on from it.
         state: what the training follows from; a checkpoint of another state is refused.
+
+    Returns:
+        Seconds of training, those before a checkpoint included.
 
     Raises:
         ModelError: the checkpoint is damaged, or belongs to another training.
@@ -162,7 +165,8 @@ def fit_detector(
     if saved is not None:
         small.model.load_state_dict(saved["model"])
     done, before = 0 if saved is None else saved["epochs"], 0
-    total, started = sum(view.epochs for view in views), time.monotonic()
+    total, spent = sum(view.epochs for view in views), 0.0 if saved is None else float(saved["seconds"])
+    started = time.monotonic() - spent
     for number, view in enumerate(views):
         optimizer = make_optimizer(small.model, view)
         generator = torch.Generator().manual_seed(1000 * view.seed + number)
@@ -174,9 +178,10 @@ def fit_detector(
             losses = _epoch(small, layered, view, epoch, phrasebook, optimizer, generator, label, progress)
             say(f"  {label}: loss {losses[0]:.3f} + {losses[1]:.3f}, {time.monotonic() - started:.0f} s")
             if checkpoint is not None:
-                _save(checkpoint, small, optimizer, generator, before + epoch + 1, state)
+                _save(checkpoint, small, optimizer, generator, before + epoch + 1, time.monotonic() - started, state)
         before += view.epochs
     small.model.eval()
+    return time.monotonic() - started
 
 
 def _epoch(
@@ -230,11 +235,13 @@ def _save(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     epochs: int,
+    seconds: float,
     state: str,
 ) -> None:
     held = {
         "state": state,
         "epochs": epochs,
+        "seconds": seconds,
         "model": small.model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
