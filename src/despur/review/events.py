@@ -1,0 +1,75 @@
+"""What people do on the review page, as events that are only ever added."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+Verdict = Literal["spurious", "healthy", "unsure"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+
+Kind = Literal["verdict", "strike", "undo"]
+
+LONGEST_NAME = 80
+LONGEST_NOTE = 2000
+
+
+def _storable(text: str) -> str:
+    """Text without null characters and lone surrogates, which no database and no UTF-8 file holds."""
+    return text.replace("\0", "").encode("utf-8", errors="replace").decode("utf-8")
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Name = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
+Note = Annotated[Text, StringConstraints(strip_whitespace=True, max_length=LONGEST_NOTE)]
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+class Action(BaseModel):
+    """One thing that a person did.
+
+    Attributes:
+        kind: ``verdict``: judged the pair; ``strike``: said of an image that the detector is wrong about the attribute
+            in it (or, with ``struck`` false, that it is right after all); ``undo``: took an earlier action back.
+        who: the person's name.
+        at: when, in UTC.
+        attribute: the phrase.
+        class_name: the pair's class; of a strike, the class of the image.
+        verdict, note: of a verdict.
+        image, struck: of a strike; the image's id.
+        undoes: of an undo, the number of the action that it takes back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    who: Name
+    at: Moment
+    class_name: Text
+    attribute: Text
+    verdict: Verdict | None = None
+    note: Note = ""
+    image: Text | None = None
+    struck: bool = True
+    undoes: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.class_name, self.attribute
+
+
+class Event(Action):
+    """An action in the history.
+
+    Attributes:
+        number: its place, from 1 without gaps.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
