@@ -9,10 +9,12 @@ from despur.cli import (
     datasets,
     demo,
     detect,
+    doctor,
     embed,
     evaluate,
     explain,
     figures,
+    init,
     mitigate,
     predict,
     rank,
@@ -29,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
@@ -39,6 +42,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("figures")(figures.figures)
 app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
 app.add_typer(birdland.app, name="birdland")
 app.add_typer(datasets.app, name="datasets")
 

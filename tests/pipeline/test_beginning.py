@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from despur.catalog import load_dataset
+from despur.errors import DataError, SettingsError
+from despur.pipeline import DEFAULT_METHODS, read_study
+from despur.pipeline.beginning import begin_study, guess_spec
+
+
+def plant(root: Path, *files: str) -> Path:
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+CLASSES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (["metadata.csv"], "waterbirds"),
+        (["waterbirds_v1.0/metadata.csv"], "waterbirds"),
+        (["list_attr_celeba.txt"], "celeba"),
+        (["Anno/list_attr_celeba.txt"], "celeba"),
+        (["train/n03825788/x.JPEG"], "imagenet"),
+        (["ILSVRC/Data/CLS-LOC/train/n03825788/x.JPEG"], "imagenet"),
+        (["dataset_dict.json"], "hf"),
+        (["data/train-00000-of-00001.parquet"], "hf"),
+        (CLASSES, "folder"),
+        ([*CLASSES, "notes.csv"], "folder"),
+    ],
+)
+def test_a_folder_is_known_by_its_files(tmp_path: Path, files: list[str], kind: str) -> None:
+    assert guess_spec(plant(tmp_path, *files)) == f"{kind}:{tmp_path}"
+
+
+def test_a_table_is_known_by_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("image,label,split\na.jpg,cat,train\n")
+    assert guess_spec(tmp_path) == f"table:{tmp_path / 'list.csv'}"
+    (tmp_path / "other.csv").write_text("label,image,split\ncat,a.jpg,train\n")
+    with pytest.raises(DataError, match=r"it holds 2 tables of images \(list\.csv, other\.csv\)"):
+        guess_spec(tmp_path)
+
+
+def test_the_file_is_a_study_of_the_same_dataset(waterbirds_home: Path, tmp_path: Path) -> None:
+    begun = begin_study(waterbirds_home, tmp_path / "study.yaml", model="birdland:vit")
+    study = read_study(begun.file)
+    assert study.models == ("birdland:vit",)
+    assert study.mitigate.methods == DEFAULT_METHODS
+    assert study.mitigate.attribute == "water"
+    assert load_dataset(study.dataset).table.equals(load_dataset(begun.spec).table)
+    assert begun.seen[0] == "40 images: 18 train, 12 val, 10 test"
+    text = begun.file.read_text()
+    assert "landbird: 3 training images with water, 6 without" in text
+    assert "masks for 40 images" in text
+
+
+def test_a_study_beside_its_data_may_be_moved_with_it(tmp_path: Path) -> None:
+    plant(tmp_path / "here" / "pets: mine", *CLASSES)
+    begin_study(tmp_path / "here" / "pets: mine", tmp_path / "here" / "study.yaml")
+    (tmp_path / "here").rename(tmp_path / "there")
+    study = read_study(tmp_path / "there" / "study.yaml")
+    assert study.dataset == f"folder:{tmp_path / 'there' / 'pets: mine'}"
+    assert len(load_dataset(study.dataset)) == 20
+    assert study.mitigate.attribute is None
+
+
+def test_a_class_whose_name_breaks_lines_breaks_no_comment(tmp_path: Path) -> None:
+    for number in range(10):
+        plant(tmp_path / "data", f"cat\nseed: 7/{number}.jpg", f"dog/{number}.jpg")
+    assert read_study(begin_study(tmp_path / "data", tmp_path / "study.yaml").file).seed == 0
+
+
+def test_a_study_that_is_there_is_kept(tmp_path: Path) -> None:
+    plant(tmp_path / "data", *CLASSES)
+    (tmp_path / "study.yaml").write_text("mine")
+    with pytest.raises(SettingsError, match="it is there already"):
+        begin_study(tmp_path / "data", tmp_path / "study.yaml")
+    assert (tmp_path / "study.yaml").read_text() == "mine"
+    begin_study(tmp_path / "data", tmp_path / "study.yaml", overwrite=True)
+    assert "models" in (tmp_path / "study.yaml").read_text()
+
+
+def test_a_folder_that_makes_no_study_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="it holds 0 class folders"):
+        begin_study(tmp_path / "empty", tmp_path / "study.yaml")
+    with pytest.raises(DataError, match="there is no such folder"):
+        begin_study(tmp_path / "absent", tmp_path / "study.yaml")
+    assert not (tmp_path / "study.yaml").exists()
