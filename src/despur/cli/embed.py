@@ -20,8 +20,12 @@ from despur.cli.options import (
 
 @command
 def embed(
-    dataset: Annotated[str, typer.Argument(help="waterbirds:DIR, table:FILE, folder:DIR or birdland.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, birdland:resnet.")],
+    dataset: Annotated[
+        str, typer.Argument(help="waterbirds:, imagenet:, celeba: or folder:DIR, table:FILE, hf:NAME, birdland.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, birdland:resnet.")
+    ],
     workspace: WorkspaceOption,
     random_weights: RandomWeightsOption = False,
     trainable: Annotated[
