@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from despur.backbones.heads import Heads, attention_pool, class_embeddings, project_images
+from despur.backbones.heads import Heads, attention_pool, class_embeddings, class_logits, project_images
 from despur.backbones.protocol import Backbone, LayerOutput
 from despur.explain.maps import scale_maps
 
@@ -116,8 +117,30 @@ def feature_gradients(
     """Gradient of every class logit with respect to the features before the projection."""
     if "probe.weight" in heads:
         return heads["probe.weight"].unsqueeze(-2).expand(-1, -1, *features.shape)
+    if "adapter.in.weight" in heads or "context.weight" in heads:
+        return _nonlinear_gradients(heads, features)
     gradients = _embedding_gradients(project_images(heads, features), heads[CLASSES])
     return gradients @ heads["image.weight"].unsqueeze(-3)
+
+
+def _nonlinear_gradients(
+    heads: Heads, features: Float[Tensor, "images d_image"]
+) -> Float[Tensor, "runs classes images d_image"]:
+    """The same by autograd, where a class's score is not its cosine with a projection; 100 stands for 1/τ here too."""
+    classes = heads[CLASSES]
+    scale = torch.full((len(classes),), math.log(LOGIT_SCALE), dtype=features.dtype, device=features.device)
+    plain = {name: head for name, head in heads.items() if name != CLASSES} | {"logit_scale": scale}
+    with torch.enable_grad():
+        leaf = features.expand(len(classes), *features.shape).detach().requires_grad_()
+        if "context.weight" in heads:
+            scores = class_logits(plain, leaf, classes[:1])
+        else:
+            scores = LOGIT_SCALE * F.normalize(project_images(plain, leaf), dim=-1) @ classes.mT
+        found = [
+            torch.autograd.grad(scores[..., label].sum(), leaf, retain_graph=True)[0]
+            for label in range(classes.shape[1])
+        ]
+    return torch.stack(found, dim=1)
 
 
 def _projected_gradients(

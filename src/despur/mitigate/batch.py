@@ -62,7 +62,7 @@ class Batch:
 
     @cached_property
     def images(self) -> Float[Tensor, "runs images dim"]:
-        if "image.weight" in self.heads:
+        if "image.weight" in self.heads and "adapter.in.weight" not in self.heads:
             return unit_projection(self.features, self.heads["image.weight"], self.heads.get("image.bias"))
         return embed_images(self.heads, self.features)
 

@@ -6,8 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+
+DRAW_WEIGHTS = "draw_weights"
+"""Name in a method's state: how often each training image is to be drawn, in any unit; [images] a run."""
+
+MEMBERS = "members"
+"""Name in a method's state: indices of the training images that there are for a run; as many in each run."""
 
 Sampler = Callable[[Int[Tensor, "images"], int, torch.Generator], Int[Tensor, "draws"]]
 """Group of each image, how many to draw, and the run's generator, to indices of images."""
@@ -29,6 +35,13 @@ def group_balanced(groups: Int[Tensor, "images"], draws: int, generator: torch.G
     group = filled[torch.randint(filled.shape[0], (draws,), generator=generator)]
     within = (torch.rand(draws, generator=generator, dtype=torch.float64) * sizes[group]).long()
     return order[first[group] + within]
+
+
+def weighted(weights: Float[Tensor, "images"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
+    """Every draw in proportion to its image's weight, with replacement; an image of weight 0 is never drawn."""
+    edges = weights.double().cumsum(0)  # by hand rather than by torch.multinomial, as above
+    points = torch.rand(draws, generator=generator, dtype=torch.float64) * edges[-1]
+    return torch.searchsorted(edges, points, right=True).clamp_(max=len(edges) - 1)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class Batches:
         batch_size: images a step; fewer where there are not as many. What does not fill a batch is left out.
         templates: how many there are.
         generators: one a run, on the CPU, so that a run draws the same on every device and in every stack.
+        members: for each run the images that there are; None: all.
     """
 
     def __init__(
@@ -69,20 +83,27 @@ class Batches:
         templates: int,
         sampler: Sampler,
         generators: Sequence[torch.Generator],
+        members: Int[Tensor, "runs members"] | None = None,
     ) -> None:
-        self.images = min(batch_size, labels.shape[0])
-        self.steps = labels.shape[0] // self.images
+        count = labels.shape[0] if members is None else members.shape[1]
+        self.images = min(batch_size, count)
+        self.steps = count // self.images
+        self._members = None if members is None else members.cpu()
         self._labels, self._groups = labels, groups
         self._groups_here = groups.cpu()
         self._templates = templates
         self._sampler = sampler
         self._generators = generators
 
-    def epoch(self) -> Epoch:
-        """The next epoch; advances every run's generator by the same draws whatever the other runs are."""
+    def epoch(self, draw_weights: Float[Tensor, "runs images"] | None = None) -> Epoch:
+        """The next epoch; advances every run's generator by the same draws whatever the other runs are.
+
+        Args:
+            draw_weights: draw in proportion to them, and not by the sampler.
+        """
         shape = (self.steps, self.images)
-        draws = self.steps * self.images
-        rows = [self._sampler(self._groups_here, draws, generator).view(shape) for generator in self._generators]
+        weights = None if draw_weights is None else draw_weights.cpu()
+        rows = [self._rows(run, weights).view(shape) for run in range(len(self._generators))]
         templates = [torch.randint(self._templates, shape, generator=generator) for generator in self._generators]
         device = self._labels.device
         on_device = torch.stack(rows, dim=1).to(device)
@@ -92,3 +113,12 @@ class Batches:
             groups=self._groups[on_device],
             templates=torch.stack(templates, dim=1).to(device),
         )
+
+    def _rows(self, run: int, weights: Float[Tensor, "runs images"] | None) -> Int[Tensor, "draws"]:
+        draws, generator = self.steps * self.images, self._generators[run]
+        if weights is not None:
+            return weighted(weights[run], draws, generator)
+        if self._members is None:
+            return self._sampler(self._groups_here, draws, generator)
+        own = self._members[run]
+        return own[self._sampler(self._groups_here[own], draws, generator)]

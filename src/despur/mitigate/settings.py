@@ -12,7 +12,7 @@ from despur.mitigate.losses import Duplicates
 Similarity = Literal["contrastive", "cosine"]
 Selection = Literal["worst-group", "average"]
 
-STACKED = ("weights", "learning_rate", "weight_decay")
+STACKED = ("weights", "options", "learning_rate", "weight_decay")
 """Settings that may differ between runs trained in one stack; all others decide shapes or the computation itself."""
 
 
@@ -21,6 +21,7 @@ class TrainSettings(BaseModel):
 
     Attributes:
         weights: weight of each loss term; a term that is not named has weight 1.
+        options: numbers that only one method has, by name ("upweight" of JTT); its default where not named.
         similarity: "contrastive", the paper's equations, or "cosine", what its released code computes.
         released_indexing: with "cosine", index the language terms as the released code does (see ``cosine.py``).
         absolute: with "cosine", take the absolute value of cosines between different labels.
@@ -40,6 +41,7 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    options: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     similarity: Similarity = "contrastive"
     released_indexing: bool = False
     absolute: bool = False

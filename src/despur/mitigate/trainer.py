@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from despur.backbones.heads import Heads
 from despur.errors import SettingsError, TrainingError
 from despur.mitigate.batch import Batch
-from despur.mitigate.batches import Batches, Epoch
+from despur.mitigate.batches import DRAW_WEIGHTS, MEMBERS, Batches, Epoch
 from despur.mitigate.checkpoint import Checkpoint, TrainingState
-from despur.mitigate.methods.method import Method
+from despur.mitigate.methods.method import Method, Start
 from despur.mitigate.objective import Objective, make_objective
 from despur.mitigate.optimiser import sgd_step
 from despur.mitigate.runs import Run
@@ -60,8 +61,8 @@ def train(
 
     Args:
         study: on the device and in the precision to train in.
-        settings: one, or several that differ in ``weights``, ``learning_rate`` and ``weight_decay`` only; None: the
-            method's own.
+        settings: one, or several that differ in nothing but ``weights``, ``options``, ``learning_rate`` and
+            ``weight_decay``; None: the method's own.
         seeds: of the order of images.
         checkpoint: a file to go on from if training was stopped. It is kept at the end, so that what follows can be
             stopped too; delete it when the runs are saved.
@@ -76,6 +77,7 @@ def train(
         DivergedError: no run stayed finite. Where some did, the others say so in ``diverged_step``.
     """
     several = [method.settings] if settings is None else [settings] if isinstance(settings, TrainSettings) else settings
+    several = [method.with_options(entry) for entry in several]
     common = _common(several)
     method.check(study)
     of_run = [(entry, seed) for entry in several for seed in seeds]
@@ -106,9 +108,20 @@ def _key(study: Study, method: Method, of_run: Sequence[tuple[TrainSettings, int
     return fingerprint(method.name, study.fingerprint(), [[entry.model_dump(), seed] for entry, seed in of_run])
 
 
-def _stacked(head: Tensor, runs: int) -> Tensor:
-    """A head with a leading runs dimension; a count (``pool.heads``) stays as it is, where no device must be asked."""
-    return head.expand(runs, *head.shape) if head.is_floating_point() else head.cpu()
+def _stacked(of_run: Sequence[Heads]) -> dict[str, Tensor]:
+    """Heads of several runs with a leading runs dimension, without a copy where they are one and the same tensor.
+
+    A count (``pool.heads``) stays as it is, where no device must be asked.
+    """
+    stacked: dict[str, Tensor] = {}
+    for name, head in of_run[0].items():
+        if not head.is_floating_point():
+            stacked[name] = head.cpu()
+        elif all(heads[name] is head for heads in of_run):
+            stacked[name] = head.expand(len(of_run), *head.shape)
+        else:
+            stacked[name] = torch.stack([heads[name] for heads in of_run])
+    return stacked
 
 
 class _Stack:
@@ -124,13 +137,19 @@ class _Stack:
     ) -> None:
         self.study, self.method, self.settings, self.objective, self.of_run = study, method, settings, objective, of_run
         runs, like = len(of_run), study.class_prompts
-        start = {name: _stacked(head, runs) for name, head in method.heads(study).items()}
-        trained = method.trained(start, settings)
-        heads = {name: start[name].clone().requires_grad_() for name in trained}
-        self.heads = {**start, **heads}
+        generators = [torch.Generator().manual_seed(seed) for _, seed in of_run]
+        starts = [Start(study, entry, generator) for (entry, _), generator in zip(of_run, generators, strict=True)]
+        with torch.no_grad():
+            start_of_run = [method.heads(start) for start in starts]
+            state_of_run = [method.state(start, own) for start, own in zip(starts, start_of_run, strict=True)]
+        kept = {name: torch.stack([state[name] for state in state_of_run]) for name in state_of_run[0]}
+        self.start = _stacked(start_of_run)
+        trained = method.trained(self.start, settings)
+        heads = {name: self.start[name].clone().requires_grad_() for name in trained}
+        self.heads = {**self.start, **heads}
+        self.first_epochs = 0 if method.second is None else method.second.first_epochs(settings.epochs)
         self.learning_rate = like.new_tensor([entry.learning_rate for entry, _ in of_run])
         self.weight_decay = like.new_tensor([entry.weight_decay for entry, _ in of_run])
-        generators = [torch.Generator().manual_seed(seed) for _, seed in of_run]
         self.batches = Batches(
             study.train.labels,
             study.train.groups,
@@ -138,12 +157,13 @@ class _Stack:
             templates=study.class_prompts.shape[0],
             sampler=method.sampler,
             generators=generators,
+            members=kept.pop(MEMBERS, None),
         )
         counts = torch.zeros(runs, dtype=torch.int64, device=like.device)
         self.state = TrainingState(
             heads=heads,
             momenta={name: torch.zeros_like(head, requires_grad=False) for name, head in heads.items()},
-            kept={name: _stacked(value, runs).clone() for name, value in method.state(study).items()},
+            kept=kept,
             best={name: head.detach().clone() for name, head in heads.items()},
             best_epoch=counts.clone(),
             best_score=torch.full_like(counts, -torch.inf, dtype=torch.float32),
@@ -158,18 +178,20 @@ class _Stack:
         if not state.history.rates:
             nothing = torch.full((len(self.objective.terms) + 1, len(self.of_run)), torch.nan)
             state.history.add(nothing, *self._validate())
-        last = self.settings.epochs if self.objective.terms else 0
+        last = self.first_epochs + self.settings.epochs if self.objective.terms else 0
         left = range(state.epoch + 1, last + 1)
         if not left or not bool(state.sound.any()):
             return
         for _ in progress(left, total=len(left), label=f"training {self.method.name}", unit="epochs"):
             started = time.perf_counter()
-            losses = self._train_epoch(self.batches.epoch())
+            losses = self._train_epoch(self.batches.epoch(state.kept.get(DRAW_WEIGHTS)))
             rates, averages = self._validate()
             state.epoch += 1
             self._mark_diverged(losses)
             state.history.add(losses.mean(0), rates, averages)
             self._keep_best(rates, averages)
+            if state.epoch == self.first_epochs:
+                self._begin_again()
             state.seconds += time.perf_counter() - started
             finished = state.epoch == last or not bool(state.sound.any())
             checkpoint.save(state, last=finished)
@@ -210,7 +232,23 @@ class _Stack:
 
     @torch.no_grad()
     def _validate(self) -> tuple[Float[Tensor, "runs groups"], Float[Tensor, "runs"]]:
-        return validation_accuracies(self.heads, self.study, self.study.val)
+        return validation_accuracies(self._shown(self.heads), self.study, self.study.val)
+
+    def _shown(self, heads: Heads) -> Heads:
+        return self.method.shown(self.start, heads, self.state.kept)
+
+    @torch.no_grad()
+    def _begin_again(self) -> None:
+        """End the first stage: let the method look at it, and go back to where the run started."""
+        state = self.state
+        if self.method.second is not None:
+            self.method.second.look(self.study, self.heads, state.kept)
+        for name, head in state.heads.items():
+            head.copy_(self.start[name])
+            state.best[name].copy_(self.start[name])
+            state.momenta[name].zero_()
+        state.best_score.fill_(-torch.inf)
+        state.best_epoch.zero_()
 
     @torch.no_grad()
     def _mark_diverged(self, losses: Float[Tensor, "steps terms_and_total runs"]) -> None:
@@ -241,7 +279,8 @@ class _Stack:
     def runs(self) -> list[Run]:
         """Every run as it ended."""
         state, terms = self.state, list(self.objective.terms)
-        heads = {**self.heads, **state.best}
+        with torch.no_grad():
+            heads = self._shown({**self.heads, **state.best})
         best_epochs, steps, sound = (t.tolist() for t in (state.best_epoch, state.diverged_step, state.sound_epochs))
         return [
             Run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, exp, log, log2
 
 from scipy.stats import qmc
@@ -14,19 +15,38 @@ WEIGHT_DECAYS = (1e-5, 1e-2)
 TERM_WEIGHTS = (0.1, 10.0)
 
 
-def search_space(method: Method, settings: TrainSettings) -> dict[str, tuple[float, float]]:
-    """What is searched for a method, with its range; every axis is logarithmic.
+@dataclass(frozen=True)
+class Axis:
+    """A range that is searched, evenly in its logarithm or as it is."""
 
-    The learning rate and the weight decay, and for a sum of terms the weight of each but the first: all weights times a
-    constant are a learning rate.
+    low: float
+    high: float
+    logarithmic: bool = True
+
+    def at(self, share: float) -> float:
+        """The value that lies at a share, in [0, 1], of the way."""
+        if self.logarithmic:
+            return exp(log(self.low) + share * (log(self.high) - log(self.low)))
+        return self.low + share * (self.high - self.low)
+
+
+def search_space(method: Method, settings: TrainSettings) -> dict[str, Axis]:
+    """What is searched for a method, with its range.
+
+    The learning rate and the weight decay where it trains, for a sum of terms the weight of each but the first (all
+    weights times a constant are a learning rate), and its options.
     """
-    space = {"learning_rate": LEARNING_RATES, "weight_decay": WEIGHT_DECAYS}
-    _, *others = method.terms(settings)
-    return space | dict.fromkeys((f"weights.{term}" for term in others), TERM_WEIGHTS)
+    space: dict[str, Axis] = {}
+    terms = list(method.terms(settings))
+    if terms:
+        space |= {"learning_rate": Axis(*LEARNING_RATES), "weight_decay": Axis(*WEIGHT_DECAYS)}
+        space |= dict.fromkeys((f"weights.{term}" for term in terms[1:]), Axis(*TERM_WEIGHTS))
+    options = {name: Axis(option.low, option.high, option.logarithmic) for name, option in method.options.items()}
+    return space | {f"options.{name}": axis for name, axis in options.items()}
 
 
 def draw_settings(method: Method, base: TrainSettings, count: int, *, seed: int = 0) -> list[TrainSettings]:
-    """Points of a scrambled Sobol sequence over a method's space, as settings.
+    """Points of a scrambled Sobol sequence over a method's space, as settings; ``base`` alone where it has no space.
 
     Args:
         base: what is not searched.
@@ -34,17 +54,16 @@ def draw_settings(method: Method, base: TrainSettings, count: int, *, seed: int 
         seed: of the scrambling; the first points of a longer draw are those of a shorter one.
     """
     space = search_space(method, base)
+    if not space:
+        return [base]
     # Sobol points are balanced in powers of two.
     points = qmc.Sobol(len(space), rng=seed).random_base2(ceil(log2(max(count, 1))))[:count]
     drawn: list[TrainSettings] = []
     for point in points.tolist():
-        values = {
-            name: exp(log(low) + share * (log(high) - log(low)))
-            for share, (name, (low, high)) in zip(point, space.items(), strict=True)
-        }
-        weights = {
-            name.removeprefix("weights."): value for name, value in values.items() if name.startswith("weights.")
-        }
-        plain = {name: value for name, value in values.items() if not name.startswith("weights.")}
-        drawn.append(TrainSettings.checked(base, weights={**base.weights, **weights}, **plain))
+        values = {name: axis.at(share) for share, (name, axis) in zip(point, space.items(), strict=True)}
+        plain: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
+        for field in ("weights", "options"):
+            own = {name.removeprefix(f"{field}."): value for name, value in values.items() if name.startswith(field)}
+            plain[field] = {**getattr(base, field), **own}
+        drawn.append(TrainSettings.checked(base, **plain))
     return drawn

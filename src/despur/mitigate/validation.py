@@ -14,6 +14,10 @@ IMAGES_AT_ONCE = 256
 """Feature maps that go through the attention pools together: 50 positions of 2,048 channels each, three times a run."""
 
 
+NONLINEAR = {"adapter.in.weight", "context.weight"}
+"""Heads under which a class's score is not a linear function of the features."""
+
+
 def predicted_classes(
     heads: Heads, features: Tensor, prompts: Float[Tensor, "templates classes d_text"]
 ) -> Int[Tensor, "runs images"]:
@@ -24,7 +28,7 @@ def predicted_classes(
     """
     if "probe.weight" in heads:
         weight, bias = heads["probe.weight"], heads["probe.bias"]
-    elif "image.weight" in heads:
+    elif "image.weight" in heads and not NONLINEAR & heads.keys():
         texts = class_embeddings(heads, prompts)
         weight = texts @ heads["image.weight"]
         bias = None if "image.bias" not in heads else (texts @ heads["image.bias"].unsqueeze(-1)).squeeze(-1)

@@ -5,20 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from despur.errors import SettingsError, nearest
+from despur.mitigate.methods.adapters import CONTRASTIVE_ADAPTER, ERM_ADAPTER
+from despur.mitigate.methods.afr import AFR
+from despur.mitigate.methods.balanced import ERM_BALANCED, ERM_REWEIGHTED
 from despur.mitigate.methods.contrastive import CLIP, LANGUAGE_RECIPE, VISION_RECIPE, method_from_losses
+from despur.mitigate.methods.dfr import DFR, DFR_TRAIN
 from despur.mitigate.methods.erm import ERM, ERM_PRIOR
 from despur.mitigate.methods.group_dro import GROUP_DRO
+from despur.mitigate.methods.jtt import JTT
 from despur.mitigate.methods.method import Method
+from despur.mitigate.methods.orthogonal import ORTH_CALI, ORTH_PROJ
+from despur.mitigate.methods.perception import PERCEPTION_CLIP
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.methods.probe import ERM_PROBE
+from despur.mitigate.methods.roboshot import ROBOSHOT
+from despur.mitigate.methods.wise_ft import WISE_FT
 from despur.mitigate.objective import TERMS
 
 __all__ = ["METHODS", "Method", "find_method", "method_from_losses"]
 
 METHODS: Mapping[str, Method] = {
     method.name: method
-    for method in (PRETRAINED, CLIP, ERM, ERM_PRIOR, ERM_PROBE, GROUP_DRO, LANGUAGE_RECIPE, VISION_RECIPE)
+    for method in (
+        PRETRAINED,
+        ORTH_PROJ,
+        ORTH_CALI,
+        ROBOSHOT,
+        PERCEPTION_CLIP,
+        CLIP,
+        ERM,
+        ERM_PRIOR,
+        ERM_PROBE,
+        ERM_ADAPTER,
+        WISE_FT,
+        JTT,
+        AFR,
+        CONTRASTIVE_ADAPTER,
+        ERM_BALANCED,
+        ERM_REWEIGHTED,
+        GROUP_DRO,
+        DFR_TRAIN,
+        DFR,
+        LANGUAGE_RECIPE,
+        VISION_RECIPE,
+    )
 }
+"""First what trains nothing, then what is told no group, then what is; the paper's recipes last."""
 
 
 def find_method(name: str) -> Method:

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import group_balanced
 from despur.mitigate.methods.erm import cross_entropies
-from despur.mitigate.methods.method import Method, needs_every_group
-from despur.mitigate.study import Study
+from despur.mitigate.methods.method import Method, Start, needs_every_group
 
 WEIGHTS = "group_weights"
 
@@ -31,8 +31,9 @@ def exponentiated(
     return (weights.log() + step * losses).softmax(-1)
 
 
-def _uniform(study: Study) -> dict[str, Tensor]:
-    return {WEIGHTS: study.class_prompts.new_full((study.groups,), 1.0 / study.groups)}
+def _uniform(start: Start, heads: Heads) -> dict[str, Tensor]:
+    count = start.study.groups
+    return {WEIGHTS: start.study.class_prompts.new_full((count,), 1.0 / count)}
 
 
 def _group_dro(batch: Batch) -> Tensor:

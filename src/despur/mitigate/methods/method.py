@@ -6,24 +6,61 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from despur.backbones.heads import Heads
-from despur.errors import TrainingError
+from despur.errors import ModelError, SettingsError, TrainingError, nearest
 from despur.mitigate.batches import Sampler, shuffled
 from despur.mitigate.objective import Term
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Study
 
 
-def pretrained_heads(study: Study) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Option:
+    """A number that only one method has: its default, and the range that a search may try.
+
+    Attributes:
+        logarithmic: whether the range is searched evenly in its logarithm.
+    """
+
+    default: float
+    low: float
+    high: float
+    logarithmic: bool = True
+
+
+@dataclass(frozen=True)
+class Start:
+    """One run before its first step.
+
+    Attributes:
+        settings: with every option of the method in ``settings.options``.
+        generator: the run's own; what is drawn here is drawn before the first image.
+    """
+
+    study: Study
+    settings: TrainSettings
+    generator: torch.Generator
+
+    def option(self, name: str) -> float:
+        return self.settings.options[name]
+
+
+def pretrained_heads(start: Start) -> dict[str, Tensor]:
     """The heads that the model came with."""
-    return dict(study.heads)
+    return dict(start.study.heads)
 
 
-def no_state(study: Study) -> dict[str, Tensor]:
+def no_state(start: Start, heads: Heads) -> dict[str, Tensor]:
     """Most methods keep nothing from step to step beside the heads."""
     return {}
+
+
+def as_they_are(start: Heads, heads: Heads, state: Mapping[str, Tensor]) -> Heads:
+    """Most methods classify with what they train."""
+    return heads
 
 
 def projections(heads: Heads, settings: TrainSettings) -> list[str]:
@@ -39,9 +76,31 @@ def projections(heads: Heads, settings: TrainSettings) -> list[str]:
     return [name for name, head in heads.items() if name.startswith(tuple(sides)) and head.is_floating_point()]
 
 
+def nothing(heads: Heads, settings: TrainSettings) -> list[str]:
+    """For methods whose heads are computed and not trained."""
+    return []
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """A method that trains, looks at what it got, and trains again from the start (Just Train Twice).
+
+    Attributes:
+        share: epochs of the first stage as a share of the second's, rounded up.
+        look: given the study, the heads after the first stage and the state, both with a leading runs dimension;
+            changes the state in place.
+    """
+
+    share: float
+    look: Callable[[Study, Heads, Mapping[str, Tensor]], None]
+
+    def first_epochs(self, epochs: int) -> int:
+        return max(1, round(self.share * epochs))
+
+
 @dataclass(frozen=True)
 class Method:
-    """One way to retrain a model's heads. Adding one is a file that makes one of these and a line in ``METHODS``.
+    """One way to repair a model's heads. Adding one is a file that makes one of these and a line in ``METHODS``.
 
     Attributes:
         name: what a user types.
@@ -49,23 +108,50 @@ class Method:
         note: what a reader must know to compare it fairly ("given the group labels").
         terms: the loss terms under given settings, by name; none: nothing is trained.
         settings: the method's own defaults.
-        heads: what a run starts from.
+        options: numbers of its own, by name; a run's values are in its ``Start``.
+        heads: what a run starts from; where nothing is trained, the outcome.
         trained: which of those heads are trained.
         sampler: how an epoch's images are drawn.
-        state: what the terms keep from step to step, for one run.
+        state: what the terms keep from step to step, for one run. Two names are read by the trainer:
+            ``batches.DRAW_WEIGHTS``, how often each training image is to be drawn, and ``batches.MEMBERS``, indices
+            of the training images that there are for this run.
+        second: where it trains twice.
+        shown: the heads that classify, from those at the start, those trained, and the state.
         check: refuses a study that the method means nothing on.
+        seeded: whether two seeds give two runs.
     """
 
     name: str
     title: str
     terms: Callable[[TrainSettings], Mapping[str, Term]]
     settings: TrainSettings = field(default_factory=TrainSettings)
-    heads: Callable[[Study], dict[str, Tensor]] = pretrained_heads
+    options: Mapping[str, Option] = field(default_factory=dict[str, Option])
+    heads: Callable[[Start], dict[str, Tensor]] = pretrained_heads
     trained: Callable[[Heads, TrainSettings], list[str]] = projections
     sampler: Sampler = shuffled
-    state: Callable[[Study], dict[str, Tensor]] = no_state
+    state: Callable[[Start, Heads], dict[str, Tensor]] = no_state
+    second: SecondStage | None = None
+    shown: Callable[[Heads, Heads, Mapping[str, Tensor]], Heads] = as_they_are
     check: Callable[[Study], None] = lambda study: None
     note: str = ""
+    seeded: bool = True
+
+    def with_options(self, settings: TrainSettings) -> TrainSettings:
+        """The settings with every option of the method, its default where none was chosen.
+
+        Raises:
+            SettingsError: an option is given that the method has not.
+        """
+        for name in settings.options.keys() - self.options.keys():
+            hint = nearest(name, list(self.options)) if self.options else "it has none"
+            raise SettingsError(f"{self.name} has no option {name!r}", where="options", now=hint)
+        defaults = {name: option.default for name, option in self.options.items()}
+        return settings.model_copy(update={"options": {**defaults, **settings.options}})
+
+
+def no_terms(settings: TrainSettings) -> Mapping[str, Term]:
+    """For methods that train nothing step by step."""
+    return {}
 
 
 def needs_every_group(study: Study) -> None:
@@ -97,3 +183,18 @@ def needs_two_groups_in_a_class(study: Study) -> None:
             where="the training split",
             now="choose another attribute, or the loss ls in place of vs",
         )
+
+
+def vectors(study: Study, method: str) -> Float[Tensor, "images d_image"]:
+    """The training images' features, for methods that need one vector an image.
+
+    Raises:
+        ModelError: they are maps.
+    """
+    if study.train.features.ndim != 2:
+        raise ModelError(
+            f"{method} needs one feature vector an image, and these features are maps",
+            where=method,
+            now="embed again with trainable='projection'",
+        )
+    return study.train.features

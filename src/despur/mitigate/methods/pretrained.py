@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from despur.mitigate.methods.method import Method
+from despur.mitigate.methods.method import Method, no_terms, nothing
 
-PRETRAINED = Method(
-    name="pretrained", title="Pre-trained", terms=lambda settings: {}, trained=lambda heads, settings: []
-)
+PRETRAINED = Method(name="pretrained", title="Pre-trained", terms=no_terms, trained=nothing, seeded=False)
