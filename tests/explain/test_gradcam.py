@@ -146,7 +146,7 @@ def test_the_maps_of_stacked_runs_are_those_of_each_run_alone(kind: str, trainab
     assert maps.shape[:4] == (2, 2, 2, 3)
     for run, heads in enumerate(runs):
         alone = class_maps(backbone, heads, pixels, prompts)
-        torch.testing.assert_close(maps[run // 2, run % 2], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(maps[run // 2, run % 2], alone, atol=1e-4, rtol=0)  # batched sums round otherwise
 
 
 def weights_of(backbone: OpenClipBackbone, heads: dict[str, Tensor], pixels: Tensor, prompts: Tensor) -> Tensor:
