@@ -158,7 +158,14 @@ def as_backbone(small: SmallClip, *, trainable: str = "projection") -> OpenClipB
         spec=f"birdland:{small.name}",
         trainable=trainable,
         preprocess=small.preprocessing,
+        config=_config(small),
     )
+
+
+def _config(small: SmallClip) -> dict[str, Any]:
+    """What open_clip builds the model from, at the image size that it has."""
+    config: dict[str, Any] = read_config(small.name)["model_cfg"]
+    return {**config, "vision_cfg": {**config["vision_cfg"], "image_size": small.preprocessing.size}}
 
 
 def _completed(name: str, model: CLIP, config: dict[str, Any]) -> SmallClip:

@@ -13,6 +13,7 @@ from despur.cli import (
     embed,
     evaluate,
     explain,
+    export,
     figures,
     init,
     mitigate,
@@ -42,6 +43,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("figures")(figures.figures)
 app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(birdland.app, name="birdland")
 app.add_typer(datasets.app, name="datasets")

@@ -1,0 +1,56 @@
+"""``despur export``: a run as ordinary weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from despur.cli.console import command, show
+from despur.cli.opening import opened
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+
+
+@command
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    workspace: WorkspaceOption,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Which method's run; by default the one that validation prefers.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Which of its runs; by default the first.")] = None,
+    to: Annotated[str, typer.Option("--to", help="open-clip, transformers or heads.")] = "open-clip",
+    blend: Annotated[
+        float, typer.Option("--blend", metavar="A", help="Share of the retrained weights; the rest stay as they were.")
+    ] = 1.0,
+    licence: Annotated[str | None, typer.Option("--license", "--licence", help="Licence for the model card.")] = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a run as a checkpoint that open_clip or transformers loads without despur, with a model card.
+
+    Example: despur export -w WORK --method clip+lc+vc+ls --to open-clip OUT
+    """
+    from despur.pipeline.exporting import export_run
+    from despur.report.words import rate_text
+
+    with opened(workspace, device) as embedded:
+        done = export_run(embedded, folder, to=to, method=method, seed=seed, blend=blend, licence=licence)
+    result = {
+        "folder": str(done.folder),
+        "run": done.run,
+        "files": sorted(file.name for file in done.folder.iterdir()),
+        "before": done.before.to_json(),
+        "after": done.after.to_json(),
+    }
+    show(
+        result,
+        as_json=as_json,
+        text=lambda: (
+            f"{done.run} is in {done.folder}: worst group {rate_text(done.before.worst_group)}% before, "
+            f"{rate_text(done.after.worst_group)}% after, average {rate_text(done.before.average)}% before, "
+            f"{rate_text(done.after.average)}% after; README.md says how to load it"
+        ),
+    )

@@ -1,0 +1,170 @@
+"""A run as a folder that other people's code loads: ordinary weights, and a model card."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from despur import __version__
+from despur.backbones.export_open_clip import write_open_clip
+from despur.backbones.export_transformers import write_transformers
+from despur.backbones.heads import Heads
+from despur.backbones.placing import blended
+from despur.backbones.protocol import Backbone
+from despur.errors import SettingsError, TrainingError, WorkspaceError, nearest
+from despur.metrics import AccuracyReport
+from despur.mitigate.methods import find_method
+from despur.mitigate.runs import Run
+from despur.pipeline.chosen import best_run
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.evaluation import accuracy_of, split_of
+from despur.pipeline.model_card import CardContent, card
+from despur.pipeline.training import load_runs, run_name
+
+HEADS_FILE = "heads.safetensors"
+
+_HEADS_USAGE = f"""from safetensors.torch import load_file
+from despur.backbones.heads import class_logits
+
+heads = load_file("FOLDER/{HEADS_FILE}")  # over the encoders' features: class_logits(heads, features, prompts)"""
+
+
+def _write_heads(backbone: Backbone, heads: Heads, folder: Path) -> str:
+    save_file({name: head.detach().cpu().contiguous() for name, head in heads.items()}, folder / HEADS_FILE)
+    return _HEADS_USAGE
+
+
+FORMATS: dict[str, tuple[str | None, Callable[[Backbone, Heads, Path], str]]] = {
+    "open-clip": ("open_clip", write_open_clip),
+    "transformers": ("transformers", write_transformers),
+    "heads": (None, _write_heads),
+}
+"""What can be written: the library as model hubs call it, and its writer."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        run: its name.
+        before, after: accuracies of the model as it came and of what was written.
+    """
+
+    folder: Path
+    run: str
+    before: AccuracyReport
+    after: AccuracyReport
+
+
+def export_run(
+    embedded: Embedded,
+    folder: Path,
+    *,
+    to: str,
+    method: str | None = None,
+    seed: int | None = None,
+    blend: float = 1.0,
+    licence: str | None = None,
+    split: str = "test",
+) -> Exported:
+    """Write one run's model to a new folder, whole or not at all.
+
+    Args:
+        to: one of ``FORMATS``.
+        method: None: the one that validation prefers.
+        seed: None: the method's first sound one.
+        blend: share of the trained weights, in [0, 1]; the rest are the original ones.
+        licence: for the card; None: the card says that it is not stated.
+        split: where the card's accuracies are from.
+
+    Raises:
+        SettingsError: an unknown format, a share outside [0, 1], or a folder that holds something.
+        WorkspaceError: there is no such run.
+        ModelError: the format has no place for the model or for one of its heads; the message says why.
+    """
+    if to not in FORMATS:
+        raise SettingsError(f"there is no format {to!r}", where="--to", now=nearest(to, list(FORMATS)))
+    if not 0 <= blend <= 1:
+        raise SettingsError(f"{blend:g} is no share", where="--blend", now="give a number from 0 to 1")
+    name, run = _chosen(embedded, method, seed)
+    original = {key: head.cpu() for key, head in embedded.heads.items()}
+    heads = blended(original, run.heads, blend)
+    library, write = FORMATS[to]
+    rows = split_of(embedded, split, run.attribute)
+    before, _ = accuracy_of(embedded, original, rows, run.attribute)
+    after, _ = accuracy_of(embedded, heads, rows, run.attribute)
+    with _new_folder(folder) as temporary:
+        usage = write(embedded.backbone, heads, temporary)
+        content = CardContent(
+            model=embedded.model.spec,
+            dataset=embedded.dataset.spec,
+            library=library,
+            licence=licence,
+            run=run,
+            blend=blend,
+            split=split,
+            before=before,
+            after=after,
+            usage=usage,
+            version=__version__,
+        )
+        (temporary / "README.md").write_text(card(content), encoding="utf-8")
+    return Exported(folder, name, before, after)
+
+
+def _chosen(embedded: Embedded, method: str | None, seed: int | None) -> tuple[str, Run]:
+    """The run that is asked for.
+
+    Raises:
+        WorkspaceError: there is none such, or nothing is trained.
+        TrainingError: it diverged.
+    """
+    runs = load_runs(embedded.workspace)
+    root = embedded.workspace.root
+    if method is None:
+        name = best_run(runs)
+        if name is None:
+            raise WorkspaceError("no run is trained yet", where=root, now=f"run: despur mitigate -w {root}")
+        return name, runs[name]
+    wanted = find_method(method).name
+    seeds = sorted(run.seed for run in runs.values() if run.method == wanted)
+    if not seeds or (seed is not None and run_name(wanted, seed) not in runs):
+        there = ", ".join(runs) or "none"
+        raise WorkspaceError(f"there is no run of {wanted} with that seed", where=root, now=f"choose from {there}")
+    sound = [one for one in seeds if runs[run_name(wanted, one)].diverged_step is None]
+    if seed is None and not sound:
+        raise TrainingError(f"every run of {wanted} diverged", where=root, now="train it with a smaller learning rate")
+    name = run_name(wanted, sound[0] if seed is None else seed)
+    return name, runs[name]
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Generator[Path]:
+    """A folder beside the one wanted, moved there once it is whole.
+
+    Raises:
+        SettingsError: there is something in that place already, or it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError("there is something there already", where=folder, now="name a new folder")
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"it cannot be written ({error.strerror})", where=folder, now="choose another place"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""A run as a folder that others load: which run, how much of it, its card, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from despur.backbones.protocol import Backbone
+from despur.errors import DespurError, ModelError, SettingsError, WorkspaceError
+from despur.mitigate.runs import load_run, save_run
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.exporting import export_run
+from despur.workspace import Workspace, read_json
+
+METHOD = "clip+lc+vc+ls"
+
+
+def rows_of(card: str) -> dict[str, list[str]]:
+    """The group table's cells by their first."""
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows[2:]}
+
+
+def test_the_exported_weights_are_the_runs_and_open_clip_loads_them(finished: Embedded, tmp_path: Path) -> None:
+    done = export_run(finished, tmp_path / "out", to="open-clip", method=METHOD, seed=1)
+    assert done.run == f"{METHOD}-seed1"
+    heads = load_run(finished.workspace.path("runs", done.run)).heads
+    model = open_clip.create_model(f"local-dir:{tmp_path / 'out'}")
+    torch.testing.assert_close(model.visual.proj.mT, heads["image.weight"])
+    torch.testing.assert_close(model.text_projection.mT, heads["text.weight"])
+    torch.testing.assert_close(model.logit_scale, heads["logit_scale"])
+
+
+def test_the_card_tells_method_data_licence_and_every_group_before_and_after(
+    finished: Embedded, tmp_path: Path
+) -> None:
+    export_run(finished, tmp_path / "out", to="open-clip", method="erm", seed=0, licence="mit")
+    card = (tmp_path / "out" / "README.md").read_text()
+    _, fields, body = card.split("---\n", 2)
+    assert yaml.safe_load(fields)["license"] == "mit"
+    assert yaml.safe_load(fields)["library_name"] == "open_clip"
+    assert finished.dataset.spec in body
+    assert "`erm`" in body
+    for name, column in (("pretrained", 1), ("erm-seed0", 2)):
+        accuracy = read_json(finished.workspace.path("runs", name, "metrics.json"))["accuracy"]
+        for group in accuracy["groups"]:
+            title = f"{group['class']} {'with' if group['present'] else 'without'} {group['attribute']}"
+            cells = rows_of(body)[title]
+            assert int(cells[0]) == group["n"]
+            assert cells[column].startswith(f"{100 * group['accuracy']:.1f} (")
+        assert rows_of(body)["worst group"][column] == f"{100 * accuracy['worst_group']:.1f}"
+
+
+def test_a_card_without_a_licence_says_so(finished: Embedded, tmp_path: Path) -> None:
+    export_run(finished, tmp_path / "out", to="heads", method="erm", seed=0)
+    assert "Licence: not stated" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_blend_of_nothing_is_the_model_that_it_was(finished: Embedded, tmp_path: Path) -> None:
+    done = export_run(finished, tmp_path / "none", to="heads", method=METHOD, seed=0, blend=0.0)
+    for name, head in load_file(tmp_path / "none" / "heads.safetensors").items():
+        torch.testing.assert_close(head, finished.heads[name].cpu())
+    assert done.after == done.before
+    export_run(finished, tmp_path / "half", to="heads", method=METHOD, seed=0, blend=0.5)
+    run = load_run(finished.workspace.path("runs", f"{METHOD}-seed0"))
+    half = load_file(tmp_path / "half" / "heads.safetensors")
+    middle = (finished.heads["image.weight"].cpu() + run.heads["image.weight"]) / 2
+    torch.testing.assert_close(half["image.weight"], middle)
+    assert "0.5 of the original and 0.5 of the retrained" in (tmp_path / "half" / "README.md").read_text()
+
+
+def test_without_a_choice_the_run_that_validation_prefers_is_written(finished: Embedded, tmp_path: Path) -> None:
+    done = export_run(finished, tmp_path / "out", to="heads")
+    assert done.run in {f"{method}-seed0" for method in ("erm", METHOD)}
+    assert (tmp_path / "out" / "heads.safetensors").exists()
+
+
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
+    finished: Embedded, own_work: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    own = Embedded(Workspace.open(own_work), torch.device("cpu"), backbone)
+    run = load_run(own_work / "runs" / "erm-seed0")
+    probe = {"probe.weight": torch.zeros(2, 128), "probe.bias": torch.zeros(2)}
+    save_run(own_work / "runs" / "erm-seed0", type(run)(**{**vars(run), "heads": {**run.heads, **probe}}))
+    refusals: list[tuple[type[DespurError], str, dict[str, object]]] = [
+        (SettingsError, "did you mean 'open-clip'", {"to": "openclip"}),
+        (SettingsError, "a number from 0 to 1", {"to": "heads", "blend": 1.5}),
+        (WorkspaceError, "choose from pretrained, erm-seed0", {"to": "heads", "method": "erm", "seed": 9}),
+        (ModelError, "a classifier of its own", {"to": "open-clip", "method": "erm", "seed": 0}),
+    ]
+    for kind, sentence, choice in refusals:
+        with pytest.raises(kind, match=sentence):
+            export_run(own, tmp_path / "out", **choice)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="something there already"):
+        export_run(own, tmp_path / "full", to="heads")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "out" not in left
+    assert not any("partial" in name for name in left)
+
+
+def test_the_configuration_beside_the_weights_names_the_model(finished: Embedded, tmp_path: Path) -> None:
+    export_run(finished, tmp_path / "out", to="open-clip", method=METHOD, seed=0)
+    config = json.loads((tmp_path / "out" / "open_clip_config.json").read_text())
+    assert config["model_cfg"]["vision_cfg"]["image_size"] == finished.backbone.framing.height
+    assert config["preprocess_cfg"]["resize_mode"] == "shortest"
