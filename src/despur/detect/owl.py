@@ -93,7 +93,7 @@ class OwlDetector:
             ModelError: the text tower's output is not finite, or the tokenizer does not fit the model.
         """
         texts = [self.template.format(phrase) for phrase in phrases]
-        lengths = [len(row) for row in self._tokenizer(texts)["input_ids"]] if texts else []
+        lengths = [len(row) for row in self._tokenizer(texts, verbose=False)["input_ids"]] if texts else []
         fits = [length <= self._context for length in lengths]
         kept = tuple(phrase for phrase, fit in zip(phrases, fits, strict=True) if fit)
         removed = tuple(
