@@ -68,8 +68,10 @@ class Trial(BaseModel):
     @property
     def rank(self) -> tuple[bool, float, float]:
         """Larger is better: sound runs first, then by what the settings select by."""
-        scores = (self.worst_group, self.average)
-        return (self.diverged_step is None, *(scores if self.settings.selection == "worst-group" else scores[::-1]))
+        sound = self.diverged_step is None
+        if self.settings.selection == "worst-group":
+            return sound, self.worst_group, self.average
+        return sound, self.average, self.worst_group
 
 
 class Ledger:
