@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from despur.backbones.heads import embed_images, project_images
+from despur.backbones.heads import class_logits, embed_images, project_images
+from despur.explain.gradcam import CLASSES, explained_classes, feature_gradients, flatten_runs
 from despur.mitigate import METHODS, TrainSettings, train
 from despur.mitigate.methods.adapters import HIDDEN, contrastive_adapter_loss
 from despur.mitigate.study import Study
@@ -62,3 +63,19 @@ def test_seeds_begin_with_other_adapters_and_stack_as_if_alone(study: Study) -> 
     (alone,) = train(study, METHODS["contrastive-adapter"], settings, seeds=[1])
     for name, head in alone.heads.items():
         torch.testing.assert_close(other.heads[name], head, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["erm-adapter", "perception-clip"])
+def test_explanations_see_the_adapter_and_the_contexts(study: Study, name: str) -> None:
+    """The gradient that Grad-CAM starts from, against differences of the scores with 100 for 1/τ."""
+    (run,) = train(study, METHODS[name], TrainSettings(epochs=1, learning_rate=1e-3))
+    features = study.val.features[:3]
+    heads = {**run.heads, "logit_scale": torch.tensor(log(100.0), dtype=torch.float64)}
+    classes = explained_classes(heads, study.class_prompts)
+    _, flat = flatten_runs({**heads, CLASSES: classes})
+    found = feature_gradients(flat, features)[0]
+    for column in range(features.shape[1]):
+        step = torch.zeros_like(features)
+        step[:, column] = 1e-6
+        ahead, behind = (class_logits(heads, features + sign * step, study.class_prompts) for sign in (1, -1))
+        torch.testing.assert_close(found[..., column].mT, (ahead - behind) / 2e-6, rtol=1e-4, atol=1e-4)

@@ -47,7 +47,7 @@ def test_an_interval_covers_a_difference_of_chance_and_not_one_of_merit() -> Non
     generator = np.random.default_rng(0)
     same, shuffled = hits(0.9, 0.7, 0.8), hits(0.9, 0.7, 0.8)
     for group in (0, 1, 3):
-        generator.shuffle(shuffled[0, group == GROUPS])
+        shuffled[0, group == GROUPS] = generator.permutation(shuffled[0, group == GROUPS])
     better = hits(0.95, 0.85, 0.9)
     one, other, third = resampled_worst_groups([same, shuffled, better], GROUPS, generator, 500)
     low, high = interval(other - one)

@@ -57,6 +57,18 @@ def test_a_run_in_a_stack_of_seeds_equals_the_run_alone(study: Study, name: str)
     assert [run.seed for run in stacked] == [3, 5, 7]
 
 
+@pytest.mark.parametrize("name", ["clip+lc+vc+vs", "group-dro", "jtt"])
+def test_in_single_precision_a_stacked_run_stays_by_the_run_alone_for_300_steps(study: Study, name: str) -> None:
+    single = study.to("cpu", torch.float32)
+    settings = TrainSettings(learning_rate=1e-3, epochs=75, batch_size=16)  # 4 steps an epoch
+    stacked = train(single, METHODS[name], settings, seeds=[0, 1, 2])
+    (alone,) = train(single, METHODS[name], settings, seeds=[1])
+    losses = [run.history["loss"].to_pylist()[-1] for run in (stacked[1], alone)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert stacked[1].best_epoch == alone.best_epoch
+    same_heads(stacked[1].heads, alone.heads, 1e-4)
+
+
 def test_rates_decays_and_weights_are_stacked_too(study: Study) -> None:
     several = [
         SETTINGS.model_copy(update={"learning_rate": rate, "weight_decay": decay, "weights": weights})

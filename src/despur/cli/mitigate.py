@@ -6,22 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from despur.cli.console import command, show
+from despur.cli.console import command, say, show
 from despur.cli.opening import opened
 from despur.cli.options import AttributeOption, DebugOption, DeviceOption, JsonOption, SeedOption, WorkspaceOption
 from despur.errors import SettingsError
 
 
-def _weights(pairs: list[str]) -> dict[str, float]:
+def _numbers(pairs: list[str], option: str, example: str) -> dict[str, float]:
     """``["ls=0.5"]`` to ``{"ls": 0.5}``."""
-    weights: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         try:
-            weights[name] = float(value)
+            numbers[name] = float(value)
         except ValueError as error:
-            raise SettingsError(f"{pair!r} is no weight", where="--weight", now="write it as ls=0.5") from error
-    return weights
+            kind = option.lstrip("-")
+            raise SettingsError(f"{pair!r} is no {kind}", where=option, now=f"write it as {example}") from error
+    return numbers
 
 
 @command
@@ -32,6 +33,16 @@ def mitigate(
     ] = None,
     losses: Annotated[str | None, typer.Option(help="Losses instead of a named method: clip,vc,lc,ls.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Weight of a loss, as ls=0.5; 1 where not given.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="A number that only one method has, as upweight=50 (jtt), gamma=4 (afr).")
+    ] = None,
+    tune: Annotated[
+        int, typer.Option(help="Settings to try for each method before its runs, chosen by validation; 0: its own.")
+    ] = 0,
+    groups: Annotated[
+        str,
+        typer.Option(help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts."),
+    ] = "attribute",
     attribute: AttributeOption = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with this many seeds from --seed on.")] = 1,
     seed: SeedOption = 0,
@@ -54,11 +65,13 @@ def mitigate(
 
     Examples: despur mitigate -w WORK --losses clip,vc,lc,ls --seeds 5
               despur mitigate -w WORK --method group-dro --lr 1e-4
+              despur mitigate -w WORK --method jtt --tune 64 --seeds 5
     """
     from despur.pipeline import DEFAULT_METHODS, MitigateSettings, mitigate_stage
     from despur.pipeline.chosen import validation_worst_group
     from despur.pipeline.settings import checked
-    from despur.pipeline.training import load_runs
+    from despur.pipeline.training import load_runs, options_by_method
+    from despur.pipeline.tuning import judged_runs, tune_stage
 
     names = [*(method or []), *([losses.replace(",", "+")] if losses else [])] or list(DEFAULT_METHODS)
     given: dict[str, Any] = {
@@ -67,22 +80,32 @@ def mitigate(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "similarity": similarity,
-        "weights": _weights(weight) if weight else None,
+        "weights": _numbers(weight, "--weight", "ls=0.5") if weight else None,
     }
     settings = checked(
         MitigateSettings,
         {
             "methods": names,
             "attribute": attribute,
+            "groups": groups,
             "seeds": seeds,
             "seed": seed,
             "train": {name: value for name, value in given.items() if value is not None},
+            "by_method": options_by_method(names, _numbers(option or [], "--option", "upweight=50")),
         },
         where="mitigate",
     )
     with opened(workspace, device) as embedded:
+        if settings.groups != "attribute":
+            from despur.pipeline.pairing import pair_warnings
+
+            for warning in pair_warnings(embedded.workspace):
+                say(f"despur: {warning}")
+        if tune:
+            settings = tune_stage(embedded, settings, tune)
         trained = mitigate_stage(embedded, settings)
         runs = load_runs(embedded.workspace)
+        summary = judged_runs(embedded, trained) if tune else []
     rows = [
         {
             "run": name,
@@ -92,6 +115,9 @@ def mitigate(
         }
         for name in trained
     ]
+    if tune:
+        show({"runs": rows, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary))
+        return
     show({"runs": rows}, as_json=as_json, text=lambda: _table(rows))
 
 
@@ -103,3 +129,21 @@ def _table(rows: list[dict[str, Any]]) -> Any:
         diverged = "" if row["diverged_step"] is None else f" (diverged at step {row['diverged_step']})"
         table.add_row(row["run"], f"{row['best_epoch']}{diverged}", f"{100 * row['validation_worst_group']:.1f}%")
     return table
+
+
+def _summary_table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table("method", "seeds", "validation worst group", "test worst group", "test average")
+    for row in rows:
+        diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+        spreads = [_spread(row[name]) for name in ("validation_worst_group", "worst_group", "average")]
+        table.add_row(row["method"], f"{row['seeds']}{diverged}", *spreads)
+    return table
+
+
+def _spread(values: dict[str, float | None] | None) -> str:
+    if values is None or values["mean"] is None:
+        return "-"
+    deviation = values["deviation"]
+    return f"{100 * values['mean']:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")

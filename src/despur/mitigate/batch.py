@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +14,7 @@ from despur.backbones.heads import Heads, embed_images, inverse_temperature
 from despur.errors import SettingsError
 from despur.mitigate.kernels import self_similarity, unit_projection
 from despur.mitigate.losses import Pairs, same_label_pairs, similarities
+from despur.mitigate.membership import memberships, shared_group_pairs
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Study
 
@@ -25,7 +27,7 @@ class Batch:
         settings: what the runs have in common.
         heads: every tensor with a leading *runs* dimension.
         rows: index of each image into ``study.train``.
-        labels, groups: class and group of each image.
+        labels, groups: class and group (or groups) of each image.
         templates: a random template for each image.
         state: what a method keeps from step to step beside the heads (Group DRO's weights); a term may update it.
     """
@@ -38,7 +40,7 @@ class Batch:
         *,
         rows: Int[Tensor, "runs images"],
         labels: Int[Tensor, "runs images"],
-        groups: Int[Tensor, "runs images"],
+        groups: Int[Tensor, "runs images *slots"],
         templates: Int[Tensor, "runs images"],
         state: Mapping[str, Tensor],
     ) -> None:
@@ -78,7 +80,14 @@ class Batch:
 
     @cached_property
     def group_prompts(self) -> Float[Tensor, "runs templates groups dim"]:
-        return self._prompts(self.study.group_prompts)
+        prompts, window = self.study.group_prompts, self.study.prompt_window
+        if window == len(prompts):
+            return self._prompts(prompts)
+        # Neighbours from where the first image's template says; each run has its own.
+        chosen = (self.templates[:, :1] + torch.arange(window, device=prompts.device)) % len(prompts)
+        rows = prompts[chosen].flatten(1, 2)
+        embedded = unit_projection(rows, self.heads["text.weight"], self.heads.get("text.bias"))
+        return embedded.unflatten(-2, (window, -1))
 
     @cached_property
     def phrase_prompts(self) -> Float[Tensor, "runs templates phrases dim"]:
@@ -127,5 +136,16 @@ class Batch:
         return same_label_pairs(self.labels, self.images.dtype)
 
     @cached_property
+    def members(self) -> Float[Tensor, "runs images groups"]:
+        """How much each image belongs to each group."""
+        like, count = self.study.class_prompts, self.study.groups
+        if self.groups.ndim == 2:
+            return F.one_hot(self.groups, count).to(like.dtype)
+        shares = self.study.train.shares
+        return memberships(self.groups, None if shares is None else shares[self.rows], count, like)
+
+    @cached_property
     def same_group(self) -> Pairs:
-        return same_label_pairs(self.groups, self.images.dtype)
+        if self.groups.ndim == 2:
+            return same_label_pairs(self.groups, self.images.dtype)
+        return shared_group_pairs(self.members)

@@ -15,18 +15,23 @@ DRAW_WEIGHTS = "draw_weights"
 MEMBERS = "members"
 """Name in a method's state: indices of the training images that there are for a run; as many in each run."""
 
-Sampler = Callable[[Int[Tensor, "images"], int, torch.Generator], Int[Tensor, "draws"]]
+Sampler = Callable[[Int[Tensor, "images *slots"], int, torch.Generator], Int[Tensor, "draws"]]
 """Group of each image, how many to draw, and the run's generator, to indices of images."""
 
 
-def shuffled(groups: Int[Tensor, "images"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
+def shuffled(groups: Int[Tensor, "images *slots"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
     """Every image at most once, in random order."""
     return torch.randperm(groups.shape[0], generator=generator)[:draws]
 
 
-def group_balanced(groups: Int[Tensor, "images"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
+def group_balanced(
+    groups: Int[Tensor, "images *slots"], draws: int, generator: torch.Generator
+) -> Int[Tensor, "draws"]:
     """Every draw from a group that is uniformly random among those with images, and uniformly within it, with
-    replacement: the sampler of Group DRO (Sagawa et al. 2020)."""
+    replacement: the sampler of Group DRO (Sagawa et al. 2020). An image of several groups may be drawn for each."""
+    if groups.ndim == 2:
+        images, slots = (groups >= 0).nonzero(as_tuple=True)
+        return images[group_balanced(groups[images, slots], draws, generator)]
     sizes = torch.bincount(groups)
     # By hand rather than by torch.multinomial, which takes at most 2^24 images.
     order = groups.argsort(stable=True)
@@ -56,7 +61,7 @@ class Epoch:
 
     rows: Int[Tensor, "steps runs images"]
     labels: Int[Tensor, "steps runs images"]
-    groups: Int[Tensor, "steps runs images"]
+    groups: Int[Tensor, "steps runs images *slots"]
     templates: Int[Tensor, "steps runs images"]
 
     def __len__(self) -> int:
@@ -77,7 +82,7 @@ class Batches:
     def __init__(
         self,
         labels: Int[Tensor, "images"],
-        groups: Int[Tensor, "images"],
+        groups: Int[Tensor, "images *slots"],
         *,
         batch_size: int,
         templates: int,

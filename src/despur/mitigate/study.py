@@ -13,6 +13,11 @@ from torch import Tensor
 
 from despur.backbones.heads import Heads
 from despur.mitigate.losses import Pairs, prompt_labels, same_label_pairs
+from despur.mitigate.membership import sizes_of
+
+MOST_PROMPTS = 640
+"""Group prompts that are compared with each other in a step: 80 templates of eight groups. Where pairs make more
+groups, a step takes some templates, other ones each time."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,15 @@ class Examples:
     Attributes:
         features: [images, d_image], or [images, channels, height, width] where the attention pool is trained.
         labels: class of each image, int64.
-        groups: 2 * label + (1 where the attribute is present), int64.
+        groups: 2 * label + (1 where the attribute is present), int64; where several pairs are spurious, the groups
+            of every image (see ``membership.py``).
+        shares: how much an image belongs to each of its groups; None: wholly.
     """
 
     features: Tensor
     labels: Int[Tensor, "images"]
-    groups: Int[Tensor, "images"]
+    groups: Int[Tensor, "images *slots"]
+    shares: Float[Tensor, "images slots"] | None = None
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -43,6 +51,7 @@ class Study:
         group_prompts: the same with what names each group ("waterbird on water"), in the order of the group index.
         heads: the pre-trained projections and temperature that every run starts from.
         classes, attribute: names, for messages and for the columns of a run's history.
+        pairs: (class, attribute) of every spurious pair, where there are several; None: ``attribute`` for every class.
         phrase_prompts: the same prompts for the spurious phrases alone ("water"); only ``similarity="cosine"`` asks for
             them.
     """
@@ -55,18 +64,22 @@ class Study:
     classes: tuple[str, ...]
     attribute: str
     phrase_prompts: Float[Tensor, "templates phrases d_text"] | None = field(default=None)
+    pairs: tuple[tuple[int, str], ...] | None = None
 
     @property
     def groups(self) -> int:
-        return 2 * len(self.classes)
+        return 2 * len(self.classes if self.pairs is None else self.pairs)
 
     def group_name(self, group: int) -> str:
         """What a group is called in a message: "waterbird without water"."""
-        return f"{self.classes[group // 2]} {'with' if group % 2 else 'without'} {self.attribute}"
+        label, attribute = (group // 2, self.attribute) if self.pairs is None else self.pairs[group // 2]
+        return f"{self.classes[label]} {'with' if group % 2 else 'without'} {attribute}"
 
     @cached_property
-    def group_sizes(self) -> Int[Tensor, "groups"]:
-        """Training images of each group."""
+    def group_sizes(self) -> Tensor:
+        """Training images of each group; shares of images are added up."""
+        if self.train.groups.ndim == 2:
+            return sizes_of(self.train.groups, self.train.shares, self.groups)
         return torch.bincount(self.train.groups, minlength=self.groups)
 
     @cached_property
@@ -83,7 +96,13 @@ class Study:
     @cached_property
     def group_prompt_pairs(self) -> Pairs:
         """Which group prompts L_ls pulls together; the same at every step."""
-        return same_label_pairs(prompt_labels(self.group_prompts), self.group_prompts.dtype)
+        return same_label_pairs(prompt_labels(self.group_prompts[: self.prompt_window]), self.group_prompts.dtype)
+
+    @property
+    def prompt_window(self) -> int:
+        """Templates whose group prompts L_ls compares in a step: all, or with many pairs those that its cost allows."""
+        templates = self.group_prompts.shape[0]
+        return templates if self.pairs is None else min(templates, max(2, MOST_PROMPTS // self.groups))
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Study:
         """The same study on a device; numbers that are not indices in ``dtype``, the precision of training."""
@@ -105,13 +124,14 @@ class Study:
         for name, tensor in self._tensors():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
-        digest.update("\0".join((*self.classes, self.attribute)).encode())
+        digest.update("\0".join((*self.classes, self.attribute, *map(str, self.pairs or ()))).encode())
         return digest.hexdigest()
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for split in ("train", "val"):
             examples: Examples = getattr(self, split)
-            yield from ((f"{split}.{part.name}", getattr(examples, part.name)) for part in fields(examples))
+            own = ((f"{split}.{part.name}", getattr(examples, part.name)) for part in fields(examples))
+            yield from ((name, tensor) for name, tensor in own if tensor is not None)
         yield "class_prompts", self.class_prompts
         yield "group_prompts", self.group_prompts
         if self.phrase_prompts is not None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from despur.backbones.heads import Heads, class_embeddings, class_logits
 from despur.metrics import group_rates
+from despur.mitigate.membership import sizes_of, weighted_sums
 from despur.mitigate.study import Examples, Study
 
 IMAGES_AT_ONCE = 256
@@ -46,7 +47,11 @@ def validation_accuracies(
 ) -> tuple[Float[Tensor, "runs groups"], Float[Tensor, "runs"]]:
     """Each group's accuracy (NaN for an empty group) and the mean over images."""
     correct = predicted_classes(heads, examples.features, study.class_prompts) == examples.labels
-    return group_rates(correct, examples.groups, study.groups), correct.float().mean(-1)
+    if examples.groups.ndim == 1:
+        return group_rates(correct, examples.groups, study.groups), correct.float().mean(-1)
+    sizes = sizes_of(examples.groups, examples.shares, study.groups)
+    hits = weighted_sums(correct.float(), examples.groups, examples.shares, study.groups)
+    return torch.where(sizes > 0, hits / sizes, torch.nan), correct.float().mean(-1)
 
 
 def worst_group(rates: Float[Tensor, "runs groups"]) -> Float[Tensor, "runs"]:

@@ -43,6 +43,8 @@ class MitigateSettings(BaseModel):
     Attributes:
         methods: names of methods, or losses joined by plus signs.
         attribute: the spurious attribute; None: the only one there is.
+        groups: whose groups methods are told and selected by: the attribute's, or those of all pairs that were judged
+            spurious, by what the detector saw ("verdicts") or by its scores ("soft-verdicts").
         seeds: runs a method, numbered from ``seed``.
         seed: of the first run.
         train: settings for every method, over the method's own ("epochs", "learning_rate", ...).
@@ -54,6 +56,7 @@ class MitigateSettings(BaseModel):
 
     methods: tuple[str, ...] = DEFAULT_METHODS
     attribute: str | None = None
+    groups: Literal["attribute", "verdicts", "soft-verdicts"] = "attribute"
     seeds: Annotated[int, Field(ge=1)] = 1
     seed: int = 0
     train: dict[str, Any] = {}

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 
-import torch
-
-from despur.data.examples import Attribute
+from despur.errors import SettingsError, nearest
 from despur.mitigate.methods import METHODS, Method, find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run, load_run, save_run
 from despur.mitigate.settings import TrainSettings
-from despur.mitigate.study import Examples, Study
 from despur.mitigate.trainer import DivergedError, train
-from despur.pipeline.embedded import Embedded, EmbeddedImages
+from despur.pipeline.embedded import Embedded
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
+from despur.pipeline.studying import LazyStudy, make_study
 from despur.workspace import Workspace
 
-
-def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
-    """What training reads, in float32 on the device: features of the training and validation splits, and prompts."""
-    dataset = embedded.dataset
-    groups = dataset.groups(attribute.name)
-
-    def examples(split: str) -> Examples:
-        rows = dataset.split_rows(split)
-        return Examples(embedded.rows(rows), torch.from_numpy(dataset.labels[rows]), torch.from_numpy(groups[rows]))
-
-    study = Study(
-        train=examples("train"),
-        val=examples("val"),
-        class_prompts=embedded.class_prompts,
-        group_prompts=embedded.group_prompts(attribute),
-        phrase_prompts=embedded.prompts(_phrases(attribute)),
-        heads=embedded.heads,
-        classes=dataset.classes,
-        attribute=attribute.name,
-    )
-    return study.to(embedded.device)
-
-
-def _phrases(attribute: Attribute) -> list[str]:
-    return [phrase for phrase in (attribute.phrase, attribute.absent_phrase) if phrase is not None]
+__all__ = [
+    "load_runs",
+    "make_study",
+    "mitigate_stage",
+    "options_by_method",
+    "run_name",
+    "run_names",
+    "settings_of",
+]
 
 
 def run_name(method: str, seed: int) -> str:
@@ -75,6 +56,23 @@ def settings_of(method: Method, settings: MitigateSettings, model: str) -> Train
     return TrainSettings.checked(method.settings, **chosen)
 
 
+def options_by_method(methods: Sequence[str], options: Mapping[str, float]) -> dict[str, dict[str, dict[str, float]]]:
+    """Options as settings of those methods that have them: ``{"jtt": {"options": {"upweight": 50.0}}}``.
+
+    Raises:
+        SettingsError: none of the methods has one of them.
+    """
+    known = {name: find_method(name).options.keys() & options.keys() for name in methods}
+    all_names = sorted({option for name in methods for option in find_method(name).options})
+    for option in options:
+        if not any(option in own for own in known.values()):
+            hint = nearest(option, all_names) if all_names else "they have none"
+            raise SettingsError(f"none of the methods has an option {option!r}", where="--option", now=hint)
+    return {
+        name: {"options": {option: options[option] for option in sorted(own)}} for name, own in known.items() if own
+    }
+
+
 def mitigate_stage(embedded: Embedded, settings: MitigateSettings) -> list[str]:
     """Train every method with every seed, all seeds of a method side by side; returns the names of the runs.
 
@@ -84,13 +82,12 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings) -> list[str]:
     Raises:
         DespurError: an unknown method or setting, or a study that a method means nothing on.
     """
-    attribute = embedded.dataset.attribute(settings.attribute)
+    lazy = LazyStudy(embedded, settings.attribute, settings.groups)
     methods = [find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))]
     chosen = {method.name: settings_of(method, settings, embedded.model.spec) for method in methods}
-    lazy = _LazyStudy(embedded, attribute)
     names: list[str] = []
     for method in methods:
-        seeds = [settings.seed] if not method.terms(chosen[method.name]) else _seeds(settings)
+        seeds = _seeds(settings) if method.seeded else [settings.seed]
         names += [run_name(method.name, seed) for seed in seeds]
         _train_method(embedded, lazy, method, chosen[method.name], seeds)
     return names
@@ -100,20 +97,8 @@ def _seeds(settings: MitigateSettings) -> list[int]:
     return list(range(settings.seed, settings.seed + settings.seeds))
 
 
-@dataclass
-class _LazyStudy:
-    """The study, read only where some method is not up to date."""
-
-    embedded: Embedded
-    attribute: Attribute
-
-    @cached_property
-    def study(self) -> Study:
-        return make_study(self.embedded, self.attribute)
-
-
 def _train_method(
-    embedded: Embedded, lazy: _LazyStudy, method: Method, settings: TrainSettings, seeds: list[int]
+    embedded: Embedded, lazy: LazyStudy, method: Method, settings: TrainSettings, seeds: list[int]
 ) -> None:
     workspace = embedded.workspace
     folders = [workspace.path("runs", run_name(method.name, seed)) for seed in seeds]
@@ -137,7 +122,7 @@ def _train_method(
         workspace,
         f"mitigate/{method.name}",
         settings={**settings.model_dump(mode="json"), "attribute": lazy.attribute.name, "seeds": seeds},
-        inputs=embedded.state,
+        inputs=lazy.state,
         outputs=[folder / "config.json" for folder in folders],
         work=work,
         seed=seeds[0],

@@ -23,7 +23,7 @@ def _balanced(batch: Batch) -> Tensor:
 
 
 def _inverse_sizes(start: Start, heads: Heads) -> dict[str, Tensor]:
-    """Images over (groups × the group's images): weights whose mean over the training split is 1."""
+    """Memberships over (groups × the group's): weights whose mean over images of one group each is 1."""
     study = start.study
     sizes = study.group_sizes.to(study.class_prompts.dtype)
     return {GROUP_SHARES: sizes.sum() / (study.groups * sizes)}
@@ -31,7 +31,8 @@ def _inverse_sizes(start: Start, heads: Heads) -> dict[str, Tensor]:
 
 def _reweighted(batch: Batch) -> Tensor:
     losses = cross_entropies(batch.class_logits, batch.labels)
-    return (losses * batch.state[GROUP_SHARES].gather(-1, batch.groups)).mean(-1)
+    weights = (batch.members @ batch.state[GROUP_SHARES].unsqueeze(-1)).squeeze(-1)
+    return (losses * weights).mean(-1)
 
 
 ERM_BALANCED = Method(

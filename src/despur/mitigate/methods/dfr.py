@@ -15,7 +15,15 @@ from torch import Tensor
 from despur.errors import TrainingError
 from despur.metrics import group_rates
 from despur.mitigate.logistic import fit_logistic, fold_standardisation
-from despur.mitigate.methods.method import Method, Start, needs_every_group, no_terms, nothing, vectors
+from despur.mitigate.methods.method import (
+    Method,
+    Start,
+    needs_every_group,
+    needs_one_attribute,
+    no_terms,
+    nothing,
+    vectors,
+)
 from despur.mitigate.methods.probe import with_probe
 from despur.mitigate.study import Examples, Study
 from despur.mitigate.validation import worst_group
@@ -107,6 +115,7 @@ def _needs_validation_groups(study: Study) -> None:
     Raises:
         TrainingError: a group has fewer.
     """
+    needs_one_attribute(study, "dfr")
     few = torch.nonzero(torch.bincount(study.val.groups, minlength=study.groups) < 2).flatten().tolist()
     if few:
         names = ", ".join(study.group_name(group) for group in few)
@@ -115,6 +124,11 @@ def _needs_validation_groups(study: Study) -> None:
             where="the validation split",
             now="add such images, or choose dfr-train",
         )
+
+
+def _needs_training_groups(study: Study) -> None:
+    needs_one_attribute(study, "dfr-train")
+    needs_every_group(study)
 
 
 DFR = Method(
@@ -133,6 +147,6 @@ DFR_TRAIN = Method(
     terms=no_terms,
     heads=_on_training,
     trained=nothing,
-    check=needs_every_group,
+    check=_needs_training_groups,
     note="given the group labels",
 )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from despur.backbones.heads import Heads
@@ -17,11 +16,16 @@ WEIGHTS = "group_weights"
 
 
 def group_means(
-    losses: Float[Tensor, "runs images"], groups: Int[Tensor, "runs images"], count: int
+    losses: Float[Tensor, "runs images"], members: Float[Tensor, "runs images groups"]
 ) -> Float[Tensor, "runs groups"]:
-    """Mean loss of each group in the batch; 0 for a group that is not in it, as in Sagawa et al.'s code."""
-    members = F.one_hot(groups, count).to(losses.dtype)
-    return (losses.unsqueeze(-2) @ members).squeeze(-2) / members.sum(-2).clamp(min=1)
+    """Mean loss of each group in the batch; 0 for a group that is not in it, as in Sagawa et al.'s code.
+
+    Args:
+        members: how much each image belongs to each group.
+    """
+    sizes = members.sum(-2)
+    sums = (losses.unsqueeze(-2) @ members).squeeze(-2)
+    return sums / torch.where(sizes > 0, sizes, 1.0)
 
 
 def exponentiated(
@@ -37,7 +41,7 @@ def _uniform(start: Start, heads: Heads) -> dict[str, Tensor]:
 
 
 def _group_dro(batch: Batch) -> Tensor:
-    losses = group_means(cross_entropies(batch.class_logits, batch.labels), batch.groups, batch.study.groups)
+    losses = group_means(cross_entropies(batch.class_logits, batch.labels), batch.members)
     with torch.no_grad():
         weights = batch.state[WEIGHTS]
         weights.copy_(exponentiated(weights, losses, batch.settings.group_step))

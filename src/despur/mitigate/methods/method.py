@@ -154,6 +154,20 @@ def no_terms(settings: TrainSettings) -> Mapping[str, Term]:
     return {}
 
 
+def needs_one_attribute(study: Study, method: str) -> None:
+    """For methods that are defined by one attribute of all classes.
+
+    Raises:
+        TrainingError: there are several pairs.
+    """
+    if study.pairs is not None:
+        raise TrainingError(
+            f"{method} knows one attribute, and {len(study.pairs)} pairs are given",
+            where=method,
+            now="choose group-dro, erm-balanced, erm-reweighted or a sum of losses",
+        )
+
+
 def needs_every_group(study: Study) -> None:
     """For methods that weight or draw by group.
 

@@ -37,8 +37,10 @@ def class_differences(study: Study) -> Float[Tensor, "pairs dim"]:
 
 def _images_through(start: Start) -> dict[str, Tensor]:
     study = start.study
-    # One harmful direction an attribute: classes differ in it by what is not the attribute alone.
-    matrix = robust_map(with_without(study).mean(0, keepdim=True), class_differences(study))
+    harmful = with_without(study)
+    # One direction an attribute: classes differ in it by what is not the attribute alone.
+    harmful = harmful.mean(0, keepdim=True) if study.pairs is None else harmful
+    matrix = robust_map(harmful, class_differences(study))
     names = ("image.weight", "image.bias", "pool.c.weight", "pool.c.bias")
     return {**study.heads, **{name: matrix @ study.heads[name] for name in names if name in study.heads}}
 

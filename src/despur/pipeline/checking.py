@@ -1,0 +1,165 @@
+"""Thresholds that a release pipeline holds a run to, from its ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from xml.etree import ElementTree
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from despur.errors import SettingsError, WorkspaceError, nearest
+from despur.mitigate.methods.pretrained import PRETRAINED
+from despur.pipeline.chosen import best_run
+from despur.pipeline.training import load_runs, run_name
+from despur.workspace import Workspace, read_json, write_whole
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Thresholds(BaseModel):
+    """What is asked of a run; None is not asked. All are fractions.
+
+    Attributes:
+        min_worst_group: accuracy of the worst group.
+        min_average: accuracy over all images.
+        max_gap: average minus worst group.
+        min_aiou: mean AIoU over images.
+        min_aiou_worst_group: the same over the worst group.
+        min_retained: average accuracy over that of the model as it came.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_worst_group: Share | None = None
+    min_average: Share | None = None
+    max_gap: Share | None = None
+    min_aiou: Share | None = None
+    min_aiou_worst_group: Share | None = None
+    min_retained: Annotated[float, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One threshold on one run.
+
+    Attributes:
+        value: what was measured; None: nothing was.
+        passed: whether it holds; what was not measured does not.
+    """
+
+    name: str
+    limit: float
+    value: float | None
+    passed: bool
+
+    @property
+    def line(self) -> str:
+        """What is printed for a failure."""
+        sign = "at most" if self.name.startswith("max") else "at least"
+        subject = self.name.split("_", 1)[1].replace("_", " ")
+        found = "not measured" if self.value is None else f"{self.value:.4g}"
+        return f"{subject} is {found}, and {sign} {self.limit:g} is asked"
+
+
+def _at(*keys: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]:
+    def value(metrics: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
+        found: Any = metrics
+        for key in keys:
+            found = None if found is None else found.get(key)
+        return found
+
+    return value
+
+
+def _gap(metrics: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
+    return metrics["accuracy"]["average"] - metrics["accuracy"]["worst_group"]
+
+
+def _retained(metrics: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
+    was = before["accuracy"]["average"] if before else 0.0
+    return metrics["accuracy"]["average"] / was if was else None
+
+
+MEASURES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]] = {
+    "min_worst_group": _at("accuracy", "worst_group"),
+    "min_average": _at("accuracy", "average"),
+    "max_gap": _gap,
+    "min_aiou": _at("aiou", "average"),
+    "min_aiou_worst_group": _at("aiou", "worst_group"),
+    "min_retained": _retained,
+}
+"""Each threshold's measure of a run's metrics and of the pre-trained model's, {} where there are none."""
+
+
+def verdicts(
+    thresholds: Thresholds, metrics: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> list[Verdict]:
+    """Every threshold that is asked, on one run's metrics.
+
+    Args:
+        before: the pre-trained model's metrics.
+
+    Raises:
+        SettingsError: no threshold is asked.
+    """
+    asked = {name: limit for name, limit in thresholds.model_dump().items() if limit is not None}
+    if not asked:
+        raise SettingsError("no threshold is given", where="check", now="give one, such as --min-worst-group 0.7")
+    found: list[Verdict] = []
+    for name, limit in asked.items():
+        value = MEASURES[name](metrics, before or {})
+        holds = value is not None and (value <= limit if name.startswith("max") else value >= limit)
+        found.append(Verdict(name, limit, value, holds))
+    return found
+
+
+def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = None) -> tuple[str, list[Verdict]]:
+    """A run's name and how it stands to every threshold.
+
+    Args:
+        run: None: the best method's first sound seed, by validation.
+
+    Raises:
+        WorkspaceError: there is no run, or it is not evaluated.
+        SettingsError: no threshold, or a name that no run has.
+    """
+    runs = load_runs(workspace)
+    name = run if run is not None else best_run(runs)
+    if name is None:
+        raise WorkspaceError(
+            "no sound run is there", where=workspace.root, now=f"run: despur mitigate -w {workspace.root}"
+        )
+    if name not in runs:
+        raise SettingsError(f"there is no run {name!r}", where="--run", now=nearest(name, list(runs)))
+    before = workspace.path("runs", run_name(PRETRAINED.name, 0), "metrics.json")
+    metrics = _evaluated(workspace, name)
+    return name, verdicts(thresholds, metrics, read_json(before) if before.exists() else None)
+
+
+def _evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
+    file = workspace.path("runs", name, "metrics.json")
+    if not file.exists():
+        raise WorkspaceError(
+            "the run is not evaluated yet", where=file, now=f"run: despur evaluate -w {workspace.root}"
+        )
+    return read_json(file)
+
+
+def write_junit(path: Path, run: str, found: list[Verdict]) -> None:
+    """The verdicts as JUnit XML: a test case a threshold, in a suite that is named for the run.
+
+    Raises:
+        WorkspaceError: the file cannot be written.
+    """
+    failures = sum(not verdict.passed for verdict in found)
+    suite = ElementTree.Element("testsuite", name=f"despur {run}", tests=str(len(found)), failures=str(failures))
+    for verdict in found:
+        case = ElementTree.SubElement(suite, "testcase", classname=run, name=verdict.name)
+        if not verdict.passed:
+            ElementTree.SubElement(case, "failure", message=verdict.line)
+    ElementTree.indent(suite)
+    with write_whole(path) as temporary:
+        ElementTree.ElementTree(suite).write(temporary, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,75 @@
+"""A release pipeline's thresholds: what holds, what fails, and what cannot be said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from despur.errors import SettingsError, WorkspaceError
+from despur.pipeline.checking import Thresholds, check_run, verdicts, write_junit
+from despur.workspace import Workspace
+
+METRICS: dict[str, Any] = {
+    "accuracy": {"average": 0.9, "worst_group": 0.75},
+    "aiou": {"average": 0.6, "worst_group": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "passed"),
+    [
+        ("min_worst_group", 0.75, True),
+        ("min_worst_group", 0.76, False),
+        ("min_average", 0.9, True),
+        ("max_gap", 0.16, True),
+        ("max_gap", 0.14, False),
+        ("min_aiou", 0.6, True),
+        ("min_retained", 0.9, True),
+        ("min_retained", 0.91, False),
+    ],
+)
+def test_a_threshold_holds_up_to_its_limit(name: str, limit: float, passed: bool) -> None:
+    (verdict,) = verdicts(Thresholds(**{name: limit}), METRICS, {"accuracy": {"average": 1.0}})
+    assert verdict.passed is passed
+
+
+def test_what_was_not_measured_does_not_pass() -> None:
+    asked = Thresholds(min_aiou_worst_group=0.1, min_retained=0.5)
+    assert [verdict.passed for verdict in verdicts(asked, METRICS)] == [False, False]
+    assert verdicts(asked, METRICS)[0].line == "aiou worst group is not measured, and at least 0.1 is asked"
+    assert not verdicts(Thresholds(min_aiou=0.1), {**METRICS, "aiou": None})[0].passed
+
+
+def test_no_threshold_is_a_mistake_and_no_success() -> None:
+    with pytest.raises(SettingsError, match="no threshold is given"):
+        verdicts(Thresholds(), METRICS)
+
+
+def test_junit_holds_a_case_a_threshold_and_says_what_failed(tmp_path: Path) -> None:
+    found = verdicts(Thresholds(min_worst_group=0.8, max_gap=0.2), METRICS)
+    write_junit(tmp_path / "check.xml", "erm-seed0 <&>", found)
+    suite = ElementTree.parse(tmp_path / "check.xml").getroot()
+    assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "2", "1")
+    failed, held = suite.findall("testcase")
+    assert failed.find("failure").get("message") == "worst group is 0.75, and at least 0.8 is asked"
+    assert held.find("failure") is None
+
+
+def test_the_best_run_on_validation_is_checked_unless_one_is_named(finished: Any) -> None:
+    workspace = finished.workspace
+    name, found = check_run(workspace, Thresholds(min_average=0.0, max_gap=1.0, min_retained=0.0))
+    assert name.endswith("-seed0")
+    assert all(verdict.passed for verdict in found)
+    assert check_run(workspace, Thresholds(min_average=0.0), "pretrained")[0] == "pretrained"
+    with pytest.raises(SettingsError, match="did you mean 'pretrained'"):
+        check_run(workspace, Thresholds(min_average=0.0), "pretraind")
+
+
+def test_a_run_that_is_not_evaluated_is_told_what_to_do(own_work: Path) -> None:
+    for file in own_work.glob("runs/*/metrics.json"):
+        file.unlink()
+    with pytest.raises(WorkspaceError, match="run: despur evaluate"):
+        check_run(Workspace.open(own_work), Thresholds(min_average=0.0))

@@ -1,0 +1,95 @@
+"""Tuning and comparing on a small birdland: one budget, one table, and what is stopped goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from despur.backbones.protocol import Backbone
+from despur.errors import SettingsError
+from despur.pipeline import MitigateSettings
+from despur.pipeline.comparing import Comparison, best_on_validation, compare_stage, group_warnings
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.tuning import judged_runs, tune_stage
+from despur.workspace import Workspace, read_json
+
+METHODS = ("orth-proj", "erm", "jtt", "dfr-train")
+QUICK = MitigateSettings(methods=METHODS, seeds=2, train={"epochs": 4, "batch_size": 16})
+
+
+@pytest.fixture
+def embedded(own_work: Path, backbone: Backbone) -> Embedded:
+    return Embedded(Workspace.open(own_work), torch.device("cpu"), backbone)
+
+
+def test_every_method_gets_the_same_number_of_settings(embedded: Embedded) -> None:
+    chosen = tune_stage(embedded, QUICK, 4)
+    own = chosen.by_model["birdland:vit"]
+    assert own["erm"].keys() == {"learning_rate", "weight_decay"}
+    assert own["jtt"].keys() == {"learning_rate", "weight_decay", "options"}
+    assert own["orth-proj"] == own["dfr-train"] == {}  # there is nothing to choose
+    trials = [len(read_json(embedded.workspace.path("tuning", f"{name}.json"))["trials"]) for name in ("erm", "jtt")]
+    assert trials == [4, 4]
+
+
+def test_a_search_that_is_up_to_date_is_read_and_not_done(embedded: Embedded) -> None:
+    first = tune_stage(embedded, QUICK, 2)
+    file = embedded.workspace.path("tuning", "jtt.json")
+    written = file.stat().st_mtime_ns
+    assert tune_stage(embedded, QUICK, 2) == first
+    assert file.stat().st_mtime_ns == written
+    tune_stage(embedded, QUICK, 3)
+    assert file.stat().st_mtime_ns > written
+
+
+def test_no_settings_to_try_is_a_mistake(embedded: Embedded) -> None:
+    with pytest.raises(SettingsError, match="0 settings cannot be tried"):
+        tune_stage(embedded, QUICK, 0)
+
+
+def test_one_table_holds_every_method_and_its_difference_to_the_best_on_validation(embedded: Embedded) -> None:
+    comparison = compare_stage(embedded, QUICK)
+    assert [row.method for row in comparison.rows] == ["pretrained", *METHODS]
+    by_name = {row.method: row for row in comparison.rows}
+    reference = by_name[comparison.reference]
+    assert reference.difference is None
+    assert reference.validation == max(by_name[name].validation for name in METHODS)
+    assert [by_name[name].seeds for name in ("pretrained", "orth-proj", "erm", "dfr-train")] == [1, 1, 2, 2]
+    for row in comparison.rows:
+        if row is not reference:
+            assert row.difference == pytest.approx(row.worst_group - reference.worst_group)
+            assert row.low - 1e-6 <= row.difference + 0.3
+    assert read_json(embedded.workspace.path("comparison.json")) == comparison.to_json()
+    judged = {row["method"]: row for row in judged_runs(embedded, ["erm-seed0", "erm-seed1"])}
+    assert judged["erm"]["worst_group"]["mean"] == pytest.approx(by_name["erm"].worst_group)
+
+
+def test_a_method_that_diverges_or_is_refused_has_a_row_while_the_others_finish(embedded: Embedded) -> None:
+    wild = {"erm": {"learning_rate": 1e30, "weight_decay": 0.1}}
+    settings = QUICK.model_copy(update={"methods": ("erm", "erm-prior", "dfr"), "by_method": wild})
+    comparison: Comparison = compare_stage(embedded, settings)
+    by_name = {row.method: row for row in comparison.rows}
+    assert by_name["erm"].worst_group is None
+    assert by_name["erm"].diverged == 2
+    assert by_name["erm"].note == "every run diverged"
+    assert by_name["dfr"].note.startswith("fewer than two validation images show waterbird")
+    assert by_name["erm-prior"].worst_group is not None
+
+
+def test_whom_to_compare_with_must_be_there(embedded: Embedded) -> None:
+    with pytest.raises(SettingsError, match="not among the methods compared"):
+        compare_stage(embedded, QUICK, against="afr")
+
+
+def test_what_was_fitted_to_validation_is_not_the_reference() -> None:
+    assert best_on_validation({"pretrained": 0.99, "dfr": 0.95, "erm": 0.6, "jtt": 0.7}) == "jtt"
+
+
+def test_a_small_validation_group_is_warned_of_and_an_empty_one_is_not() -> None:
+    groups = np.repeat([0, 1, 3], [30, 5, 20])
+    assert group_warnings(groups, ("landbird", "waterbird"), "water") == [
+        "only 5 validation images show landbird with water; what was selected by them may be chance"
+    ]
