@@ -6,6 +6,8 @@ import typer
 
 from despur.cli import (
     birdland,
+    check,
+    compare,
     datasets,
     demo,
     detect,
@@ -39,10 +41,12 @@ app.command("predict")(predict.predict)
 app.command("detect")(detect.detect)
 app.command("rank")(rank.rank)
 app.command("mitigate")(mitigate.mitigate)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("figures")(figures.figures)
 app.command("report")(report.report)
+app.command("check")(check.check)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(birdland.app, name="birdland")
