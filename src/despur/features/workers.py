@@ -59,7 +59,7 @@ class Task:
     slot: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Worker:
     """A process, the pipe to it, and what it was given and has not answered yet, oldest first."""
 
@@ -101,7 +101,9 @@ class DecodingPool:
             busy = [worker for worker in self._workers if worker.tasks]
             wait([source for worker in busy for source in (worker.pipe, worker.process.sentinel)])
             for worker in busy:
-                self._hear(worker)
+                # Replacing one that is dead gives out work, on which another may be found dead and replaced as well.
+                if worker in self._workers:
+                    self._hear(worker)
         first = number % (AHEAD + 1) * self.batch_size
         return self.pixels[first : first + len(batch)], self._unreadable.pop(number)
 
