@@ -22,7 +22,9 @@ from despur.cli import (
     predict,
     rank,
     report,
+    review,
     run,
+    verdicts,
 )
 
 app = typer.Typer(
@@ -40,6 +42,7 @@ app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
 app.command("detect")(detect.detect)
 app.command("rank")(rank.rank)
+app.command("review")(review.review)
 app.command("mitigate")(mitigate.mitigate)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
@@ -51,6 +54,7 @@ app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(birdland.app, name="birdland")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(verdicts.app, name="verdicts")
 
 
 def main() -> None:

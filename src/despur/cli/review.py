@@ -1,0 +1,66 @@
+"""``despur review``: the page on which a person judges the ranked pairs."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from despur.cli.console import command, say, show
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in this container
+        return "reviewer"
+
+
+@command
+def review(
+    workspace: WorkspaceOption,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; elsewhere than on this machine a token is asked for.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    known_as: Annotated[
+        list[str] | None, typer.Option(help="A name under which others reach this machine; several times for several.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Who judges; each browser can say otherwise.")] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Offer explanation maps (loads the model).")] = False,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge the ranked pairs in a browser; Ctrl-C ends it, and every verdict is kept the moment it is given.
+
+    Examples: despur review -w WORK
+              despur review -w WORK --maps --name "Ada"
+    """
+    import webbrowser
+
+    from despur.pipeline.reviewing import ranking_is_current, review_maps
+    from despur.review.serve import bind, serve
+    from despur.review.session import Session
+    from despur.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    drawer = None
+    if maps:
+        from despur.catalog import choose_device
+        from despur.pipeline.embedded import Embedded
+
+        drawer = review_maps(Embedded(opened, choose_device(device)))
+    session = Session(opened, name=(name or _user())[:80], is_current=ranking_is_current, maps=drawer)
+    place = bind(host, port, also_known_as=tuple(known_as or ()))
+
+    def started() -> None:
+        show({"url": place.url}, as_json=as_json, text=lambda: place.url)
+        say("every verdict is kept at once; Ctrl-C ends the review")
+        if browser and place.token is None:
+            webbrowser.open(place.url)
+
+    serve(session, place, on_start=started)

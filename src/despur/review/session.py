@@ -1,0 +1,140 @@
+"""One open review: the study, the history folded up to now, and what makes either of them out of date."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from threading import RLock
+
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from despur.errors import WorkspaceError
+from despur.review.events import Action, Event, now
+from despur.review.judgements import Judgements
+from despur.review.pictures import Thumbnails
+from despur.review.store import VERDICTS, VerdictStore
+from despur.review.study import Study, read_study
+from despur.workspace import Workspace
+
+Maps = Callable[[int], Image.Image]
+"""From an image's row to the photograph with the explanation map of its own class laid over it."""
+
+
+class StaleError(WorkspaceError):
+    """The ranking was computed from something else than what the workspace holds now."""
+
+
+class Session:
+    """What every request works on. Requests run in threads: the history is folded by one at a time.
+
+    Attributes:
+        form_token: what every form of ours holds; another site's page cannot read it.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        name: str,
+        is_current: Callable[[Workspace], bool] = lambda workspace: True,
+        maps: Maps | None = None,
+    ) -> None:
+        """
+        Args:
+            name: who judges where a browser has not said otherwise.
+            is_current: whether the ranking follows from what the workspace holds.
+            maps: draws explanation maps, where the caller can.
+
+        Raises:
+            WorkspaceError: the verdicts cannot be opened.
+        """
+        self.workspace, self.name, self.maps = workspace, name, maps
+        self.form_token = secrets.token_urlsafe(24)
+        self.store = VerdictStore(workspace.path(VERDICTS))
+        self.thumbnails = Thumbnails(workspace.path("thumbnails"))
+        self._is_current = is_current
+        self._lock = RLock()
+        self._judgements = Judgements()
+        self._study: Study | None = None
+        self._seen: object = None
+
+    def judgements(self) -> Judgements:
+        """The history with what any process has added since the last request."""
+        with self._lock:
+            self._judgements.extend(self.store.events(after=self._judgements.last))
+            return self._judgements
+
+    def study(self) -> Study:
+        """The study; read again where the workspace has changed.
+
+        Raises:
+            StaleError: the ranking does not follow from what the workspace holds now.
+            WorkspaceError: it cannot be read.
+        """
+        with self._lock:
+            file = self.workspace.path("workspace.json")
+            try:
+                found = file.stat()
+            except OSError as error:
+                raise WorkspaceError(
+                    "the workspace is gone", where=self.workspace.root, now="put it back, or stop this server"
+                ) from error
+            seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if self._study is None or seen != self._seen:
+                self._study = None
+                if self.workspace.record("rank") is not None and not self._is_current(self.workspace):
+                    raise StaleError(
+                        "the ranking is older than what it was computed from",
+                        where=self.workspace.root,
+                        now=f"run: despur rank -w {self.workspace.root}",
+                    )
+                self._study, self._seen = read_study(self.workspace), seen
+            return self._study
+
+    def user_of_workspace(self) -> str | None:
+        """Which process works on the workspace now; None: none does."""
+        holder = self.workspace.path(".lock.holder")
+        who = ""
+        try:
+            who = holder.read_text(encoding="utf-8")
+            # The name may have been left by a process that was killed: only the lock itself knows.
+            with FileLock(self.workspace.path(".lock"), timeout=0):
+                return None
+        except Timeout:
+            return who
+        except OSError:
+            return None
+
+    def add(self, action: Action, *, request: str | None = None) -> Event:
+        return self.store.add(action, request=request)
+
+    def undo(self, who: str, *, request: str | None = None) -> Event | None:
+        """Take back that person's newest standing action; returns it, or None where there is none."""
+        undone: list[Event] = []
+
+        def choose() -> Action:
+            last = Judgements(self.store.events()).undoable(who)
+            if last is None:
+                raise _NothingToUndoError
+            undone.append(last)
+            return Action(
+                kind="undo",
+                who=who,
+                at=now(),
+                class_name=last.class_name,
+                attribute=last.attribute,
+                undoes=last.number,
+            )
+
+        try:
+            event = self.store.decide(choose, request=request)
+        except _NothingToUndoError:
+            return None
+        if undone:
+            return undone[0]
+        return next(known for known in self.store.events(after=(event.undoes or 1) - 1))
+
+
+class _NothingToUndoError(Exception):
+    pass
