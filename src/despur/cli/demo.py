@@ -15,7 +15,7 @@ from despur.cli.run import summary, tables
 @command
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="One seed and half of the scenes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One model, one seed, fewer scenes.")] = False,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -25,12 +25,19 @@ def demo(
 
     Example: despur demo --quick
     """
+    from rich.console import Group
+
     from despur.catalog import choose_device
     from despur.pipeline import run_study
     from despur.pipeline.demo import demo_study
+    from despur.pipeline.planted import find_shortcuts, shortcuts_table
 
+    where = choose_device(device)
+    found = find_shortcuts(folder, quick=quick, seed=seed, device=where, announce=say, progress=bar)
     settings = demo_study(folder, quick=quick, seed=seed)
-    outcome = run_study(
-        settings, device=choose_device(device), title="despur demo: birdland", progress=bar, announce=say
+    outcome = run_study(settings, device=where, title="despur demo: birdland", progress=bar, announce=say)
+    show(
+        {**summary(outcome), "shortcuts": found.to_json()},
+        as_json=as_json,
+        text=lambda: Group(shortcuts_table(found), tables(outcome)),
     )
-    show(summary(outcome), as_json=as_json, text=lambda: tables(outcome))

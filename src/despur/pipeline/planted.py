@@ -33,7 +33,7 @@ VOCABULARY = ("builtin", "birdland")
 FALSE_DISCOVERIES = 0.05
 """The share of pairs that may be shown without being real."""
 
-SCENES, QUICK_SCENES = (1200, 240, 1200), (480, 96, 480)
+SCENES, QUICK_SCENES = (1200, 240, 1200), (240, 48, 240)
 """Scenes in train, val and test."""
 
 _TITLE = "What the model leans on, found from detections alone (Table 3 in small)"
@@ -114,7 +114,7 @@ def find_shortcuts(
     Args:
         folder: for the scenes (``objects-SEED``) and the workspace (``shortcuts``); what is up to date is kept.
         model: the model under study, or its spec.
-        quick: two fifths of the scenes.
+        quick: a fifth of the scenes.
         seed: of the scenes.
         workers: processes that draw; with 1 this one draws.
         announce: is told what starts, a line at a time.
