@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import exp, log
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,18 @@ def test_the_table_begins_with_the_model_as_it_came_and_ends_with_the_paper_s_re
     assert list(METHODS)[-2:] == ["clip+lc+vc+ls", "clip+lc+vc+vs"]
     assert all(name == method.name for name, method in METHODS.items())
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
+
+
+def test_the_page_of_methods_names_every_one_with_its_options() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert list(rows) == list(METHODS)
+    for name, method in METHODS.items():
+        for option, about in method.options.items():
+            assert f"`{option}`" in rows[name]
+            assert f"{about.default:g}" in rows[name]
+        told = rows[name].split("|")[3].strip()
+        assert told == next((word for word in ("groups", "phrase") if word[:5] in method.note), "")
 
 
 def test_any_subset_of_losses_is_a_method() -> None:
