@@ -101,6 +101,18 @@ def test_feature_maps_are_refused(study: Study, name: str) -> None:
         train(maps, METHODS[name])
 
 
+@pytest.mark.parametrize("name", ["dfr", "dfr-train", "afr"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_features_that_are_not_finite_are_counted_and_told(study: Study, name: str, split: str) -> None:
+    examples = getattr(study, split)
+    features = examples.features.clone()
+    features[3, 1] = torch.nan
+    broken = replace(study, **{split: replace(examples, features=features)})
+    kind = "training" if split == "train" else "validation"
+    with pytest.raises(TrainingError, match=f"the features of 1 {kind} images are not finite"):
+        train(broken, METHODS[name])
+
+
 def test_draws_are_in_proportion_to_weights() -> None:
     drawn = weighted(torch.tensor([1.0, 0.0, 3.0]), 40_000, torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=3) / 40_000

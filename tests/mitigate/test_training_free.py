@@ -15,7 +15,7 @@ from despur.mitigate import METHODS, TrainSettings, train
 from despur.mitigate.methods.orthogonal import basis, calibrated_projection, projection_off, spurious_vectors
 from despur.mitigate.methods.roboshot import robust_map
 from despur.mitigate.methods.wise_ft import blended
-from despur.mitigate.study import Study
+from despur.mitigate.study import Examples, Study
 
 
 def normal(*shape: int) -> torch.Tensor:
@@ -66,6 +66,25 @@ def test_roboshot_is_the_paper_s_loop_over_directions() -> None:
     for direction in basis(helpful):
         by_loop = F.normalize(by_loop + (by_loop @ direction)[:, None] * direction, dim=-1)
     torch.testing.assert_close(found, by_loop)
+
+
+def test_with_one_class_alone_every_method_without_training_still_says_that_class(study: Study) -> None:
+    keep = [examples.labels == 0 for examples in (study.train, study.val)]
+    train_images, val_images = (
+        Examples(examples.features[rows], examples.labels[rows], examples.groups[rows])
+        for examples, rows in zip((study.train, study.val), keep, strict=True)
+    )
+    alone = replace(
+        study,
+        train=train_images,
+        val=val_images,
+        classes=("landbird",),
+        class_prompts=study.class_prompts[:, :1],
+        group_prompts=study.group_prompts[:, :2],
+    )
+    for name in ("orth-proj", "orth-cali", "roboshot", "perception-clip"):
+        (run,) = train(alone, METHODS[name])
+        assert run.history["worst_group"].to_pylist() == [1.0]
 
 
 def test_a_class_s_probability_is_summed_over_contexts() -> None:

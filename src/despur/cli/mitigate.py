@@ -69,6 +69,7 @@ def mitigate(
     """
     from despur.pipeline import DEFAULT_METHODS, MitigateSettings, mitigate_stage
     from despur.pipeline.chosen import validation_worst_group
+    from despur.pipeline.comparing import small_groups
     from despur.pipeline.settings import checked
     from despur.pipeline.training import load_runs, options_by_method
     from despur.pipeline.tuning import judged_runs, tune_stage
@@ -96,11 +97,13 @@ def mitigate(
         where="mitigate",
     )
     with opened(workspace, device) as embedded:
+        warnings = small_groups(embedded, embedded.dataset.attribute(attribute).name)
         if settings.groups != "attribute":
             from despur.pipeline.pairing import pair_warnings
 
-            for warning in pair_warnings(embedded.workspace):
-                say(f"despur: {warning}")
+            warnings += pair_warnings(embedded.workspace)
+        for warning in warnings:
+            say(f"despur: {warning}")
         if tune:
             settings = tune_stage(embedded, settings, tune)
         trained = mitigate_stage(embedded, settings)

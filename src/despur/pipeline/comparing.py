@@ -19,6 +19,7 @@ from despur.pipeline.chosen import validation_worst_group
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.settings import MitigateSettings
+from despur.pipeline.studying import LazyStudy
 from despur.pipeline.training import mitigate_stage, run_name
 from despur.pipeline.tuning import tune_stage
 from despur.workspace import write_json
@@ -103,13 +104,14 @@ def compare_stage(
     methods = {name: find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))}
     if against is not None and against not in methods:
         raise SettingsError(f"{against!r} is not among the methods compared", where="--against", now=", ".join(methods))
+    lazy = LazyStudy(embedded, settings.attribute, settings.groups)
     runs: dict[str, list[Run]] = {}
     refused: dict[str, str] = {}
     for name in methods:
         own = settings.model_copy(update={"methods": (name,)})
         try:
-            own = tune_stage(embedded, own, tune) if tune else own
-            names = mitigate_stage(embedded, own)
+            own = tune_stage(embedded, own, tune, lazy) if tune else own
+            names = mitigate_stage(embedded, own, lazy)
         except (TrainingError, ModelError) as problem:
             refused[name] = problem.what
             continue

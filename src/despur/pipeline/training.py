@@ -73,16 +73,19 @@ def options_by_method(methods: Sequence[str], options: Mapping[str, float]) -> d
     }
 
 
-def mitigate_stage(embedded: Embedded, settings: MitigateSettings) -> list[str]:
+def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStudy | None = None) -> list[str]:
     """Train every method with every seed, all seeds of a method side by side; returns the names of the runs.
 
     The pre-trained model is always among them, so that everything has something to be compared with. A run that
     diverged is kept as far as it was sound, and says so.
 
+    Args:
+        lazy: the settings' study, where the caller reads it too.
+
     Raises:
         DespurError: an unknown method or setting, or a study that a method means nothing on.
     """
-    lazy = LazyStudy(embedded, settings.attribute, settings.groups)
+    lazy = lazy or LazyStudy(embedded, settings.attribute, settings.groups)
     methods = [find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))]
     chosen = {method.name: settings_of(method, settings, embedded.model.spec) for method in methods}
     names: list[str] = []

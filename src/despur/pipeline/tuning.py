@@ -24,20 +24,23 @@ TUNING_SEED = 1_000_003
 """Added to a study's seed: settings are chosen by runs that are none of those reported."""
 
 
-def tune_stage(embedded: Embedded, settings: MitigateSettings, count: int) -> MitigateSettings:
+def tune_stage(
+    embedded: Embedded, settings: MitigateSettings, count: int, lazy: LazyStudy | None = None
+) -> MitigateSettings:
     """Search every method's settings, and return those given with the best ones filled in for each.
 
     A search that was stopped goes on where it was, with the same outcome; one that is up to date is not done again.
 
     Args:
         count: settings a method; by successive halving, so that 64 cost 12 runs of all epochs.
+        lazy: the settings' study, where the caller reads it too.
 
     Raises:
         DespurError: an unknown method or setting, a study that a method means nothing on, or no settings to try.
     """
     if count < 1:
         raise SettingsError(f"{count} settings cannot be tried", where="tune", now="give at least 1")
-    lazy = LazyStudy(embedded, settings.attribute, settings.groups)
+    lazy = lazy or LazyStudy(embedded, settings.attribute, settings.groups)
     chosen = {name: _tune(embedded, lazy, find_method(name), settings, count) for name in settings.methods}
     model = embedded.model.spec
     # Over what was given for this method: the search began from it.

@@ -20,7 +20,7 @@ from despur.errors import TrainingError
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import MEMBERS
 from despur.mitigate.logistic import fit_logistic, fold_standardisation
-from despur.mitigate.methods.method import Method, Option, Start, vectors
+from despur.mitigate.methods.method import Method, Option, Start, finite_vectors
 from despur.mitigate.methods.probe import probe_losses, probe_only, with_probe
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Study
@@ -55,7 +55,7 @@ def _split(start: Start) -> tuple[Tensor, Tensor]:
 
 def _first_layer(start: Start) -> dict[str, Tensor]:
     study = start.study
-    features = vectors(study, "afr")
+    features = finite_vectors(study, "afr")
     rows, _ = _split(start)
     deviation, mean = torch.std_mean(features[rows], dim=0, correction=0)
     # One scale for all features keeps the decay's meaning and makes the solver quick.

@@ -212,3 +212,22 @@ def vectors(study: Study, method: str) -> Float[Tensor, "images d_image"]:
             now="embed again with trainable='projection'",
         )
     return study.train.features
+
+
+def finite_vectors(study: Study, method: str) -> Float[Tensor, "images d_image"]:
+    """The same for methods that solve and do not step, where a number that is not finite would show up nowhere.
+
+    Raises:
+        TrainingError: a training or validation image has such a feature.
+        ModelError: they are maps.
+    """
+    features = vectors(study, method)
+    for split, own in (("training", features), ("validation", study.val.features)):
+        broken = int((~own.isfinite().all(-1)).sum())
+        if broken:
+            raise TrainingError(
+                f"the features of {broken} {split} images are not finite",
+                where=method,
+                now="embed those images again, or leave them out",
+            )
+    return features

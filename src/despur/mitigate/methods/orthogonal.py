@@ -22,6 +22,8 @@ LAMBDA = "calibration"
 
 def basis(vectors: Float[Tensor, "vectors dim"]) -> Float[Tensor, "rank dim"]:
     """Orthonormal rows with the span of the vectors; vectors that depend on others add no row."""
+    if not len(vectors):
+        return vectors
     _, sizes, directions = torch.linalg.svd(vectors, full_matrices=False)
     return directions[sizes > sizes.amax() * torch.finfo(sizes.dtype).eps * max(vectors.shape)]
 
