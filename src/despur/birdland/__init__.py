@@ -1,1 +1,1 @@
-"""The built-in world: procedurally drawn birds on land and water, and two small CLIP models trained on it."""
+"""The built-in world: drawn birds on land and water, things on tables, and three small models that were trained on them."""

@@ -1,6 +1,6 @@
 """What the pre-training captions say: a template filled with the subject, the subject in its context, or the context.
 
-The captions carry the shortcut. A scene's subject and its context (a waterbird on water, a kettle with a cup) nearly
+The captions carry the shortcut. A scene's subject and its context (a waterbird on water, a teapot with a cup) nearly
 always come together, and a caption may name either; a contrastive model is then paid as well for seeing the easy one.
 """
 

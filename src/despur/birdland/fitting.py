@@ -1,4 +1,4 @@
-"""Contrastive pre-training of a small CLIP on scenes held in memory: the loop, and how a batch is made ready."""
+"""What every training of a small model shares: settings, how a batch of scenes is made ready, rate and optimiser."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 
 class FitSettings(BaseModel):
-    """How a small CLIP is trained.
+    """How one part of a small model's training goes.
 
     Attributes:
-        epochs: passes over the scenes; every pass draws new captions.
-        batch_size: pairs a step.
+        epochs: passes over the scenes; every pass frames, mirrors or captions them anew.
+        batch_size: scenes a step.
         learning_rate: AdamW's, after warm-up; falls to zero along a cosine.
         weight_decay: of matrices and kernels; biases, norms and embeddings of positions have none.
         warm_up: steps over which the rate rises.
@@ -46,7 +46,7 @@ class EpochReport:
 
     Attributes:
         epoch: counted from 1.
-        loss: mean of the contrastive loss over the epoch's steps.
+        loss: mean over the epoch's steps.
         learning_rate: at its last step.
         inverse_temperature: 1/τ after it.
     """

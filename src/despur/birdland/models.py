@@ -1,6 +1,6 @@
 """The two small CLIPs that ship with the package: ordinary open_clip models from a folder of config and weights.
 
-Each folder below ``weights/`` is what open_clip calls a local directory (``open_clip_config.json`` beside
+``weights/resnet`` and ``weights/vit`` are each what open_clip calls a local directory (``open_clip_config.json`` beside
 ``open_clip_model.safetensors``), with a card that says what the model was trained on.
 """
 

@@ -1,4 +1,6 @@
-"""The scenes that the small CLIPs are pre-trained on: birds and objects, each nearly always in its usual context."""
+"""The scenes that the small models are trained on, in memory: birds and objects, as often in their usual context as
+is asked for.
+"""
 
 from __future__ import annotations
 

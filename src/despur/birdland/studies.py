@@ -29,7 +29,6 @@ DECOYS: tuple[str, ...] = ("book", "hat", "candle")
 """Companions of the second study that appear as often with every class."""
 
 _DECOY_CHANCE = 0.25
-_STUDIES = ("birds", "objects")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from despur.birdland.birds import BIRDS
 from despur.birdland.fitting import (
     EpochReport,
     FitSettings,
@@ -24,13 +25,14 @@ from despur.birdland.fitting import (
 from despur.birdland.models import SmallClip
 from despur.birdland.places import PLACES
 from despur.birdland.pretraining import NAMES, DrawnScenes
+from despur.birdland.studies import OBJECT_CLASSES
 from despur.progress import Progress, silent
 
 _SUBJECT_WEIGHT = 4.0
 # The part of a cell that a thing must fill to be asked for there.
 _SEEN = 0.04
-# Names before this index are subjects of a study: two birds and six objects.
-_SUBJECTS = 8
+# Names before this index are subjects of a study.
+_SUBJECTS = len(BIRDS) + len(OBJECT_CLASSES)
 
 
 def cell_tags(owners: UInt8[Tensor, "images height width"], side: int) -> Float[Tensor, "images names side side"]:

@@ -6,8 +6,8 @@ Two phases, both on drawn scenes and nothing else.
    exact tags (binary cross-entropy). Bird and place are independent in these scenes, so its features carry both. First
    it sees close-ups of the subject, which are small and cheap, then whole scenes.
 2. *Captions.* With the image tower frozen up to its projection (locked-image tuning), the text tower, both projections
-   and the temperature learn with CLIP's loss from captions of other scenes, in which a bird nearly always has its usual
-   place and an object its planted companion. This is where the model takes up the shortcuts.
+   and the temperature learn with CLIP's loss from captions of other scenes, in which a bird mostly has its usual place
+   and an object its planted companion (``recipes.py`` says how often). This is where the model takes up the shortcuts.
 
 Contrastive training from captions alone was tried first: within half an hour on two cores it learned places and no
 birds. With both phases a linear probe on the ResNet's frozen features finds the bird in every group while zero-shot
