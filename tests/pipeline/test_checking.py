@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from despur.errors import SettingsError, WorkspaceError
-from despur.pipeline.checking import Thresholds, check_run, verdicts, write_junit
+from despur.pipeline.checking import Thresholds, check_metrics, check_run, write_junit
 from despur.workspace import Workspace
 
 METRICS: dict[str, Any] = {
@@ -32,24 +32,24 @@ METRICS: dict[str, Any] = {
     ],
 )
 def test_a_threshold_holds_up_to_its_limit(name: str, limit: float, passed: bool) -> None:
-    (verdict,) = verdicts(Thresholds(**{name: limit}), METRICS, {"accuracy": {"average": 1.0}})
-    assert verdict.passed is passed
+    (check,) = check_metrics(Thresholds(**{name: limit}), METRICS, {"accuracy": {"average": 1.0}})
+    assert check.passed is passed
 
 
 def test_what_was_not_measured_does_not_pass() -> None:
     asked = Thresholds(min_aiou_worst_group=0.1, min_retained=0.5)
-    assert [verdict.passed for verdict in verdicts(asked, METRICS)] == [False, False]
-    assert verdicts(asked, METRICS)[0].line == "aiou worst group is not measured, and at least 0.1 is asked"
-    assert not verdicts(Thresholds(min_aiou=0.1), {**METRICS, "aiou": None})[0].passed
+    assert [check.passed for check in check_metrics(asked, METRICS)] == [False, False]
+    assert check_metrics(asked, METRICS)[0].line == "aiou worst group is not measured, and at least 0.1 is asked"
+    assert not check_metrics(Thresholds(min_aiou=0.1), {**METRICS, "aiou": None})[0].passed
 
 
 def test_no_threshold_is_a_mistake_and_no_success() -> None:
     with pytest.raises(SettingsError, match="no threshold is given"):
-        verdicts(Thresholds(), METRICS)
+        check_metrics(Thresholds(), METRICS)
 
 
 def test_junit_holds_a_case_a_threshold_and_says_what_failed(tmp_path: Path) -> None:
-    found = verdicts(Thresholds(min_worst_group=0.8, max_gap=0.2), METRICS)
+    found = check_metrics(Thresholds(min_worst_group=0.8, max_gap=0.2), METRICS)
     write_junit(tmp_path / "check.xml", "erm-seed0 <&>", found)
     suite = ElementTree.parse(tmp_path / "check.xml").getroot()
     assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "2", "1")
@@ -62,7 +62,7 @@ def test_the_best_run_on_validation_is_checked_unless_one_is_named(finished: Any
     workspace = finished.workspace
     name, found = check_run(workspace, Thresholds(min_average=0.0, max_gap=1.0, min_retained=0.0))
     assert name.endswith("-seed0")
-    assert all(verdict.passed for verdict in found)
+    assert all(check.passed for check in found)
     assert check_run(workspace, Thresholds(min_average=0.0), "pretrained")[0] == "pretrained"
     with pytest.raises(SettingsError, match="did you mean 'pretrained'"):
         check_run(workspace, Thresholds(min_average=0.0), "pretraind")

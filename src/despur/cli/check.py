@@ -49,14 +49,14 @@ def check(
     name, found = check_run(Workspace.open(workspace), checked(Thresholds, given, where="check"), run)
     if junit is not None:
         write_junit(junit, name, found)
-    failed = [verdict for verdict in found if not verdict.passed]
-    rows = [{**vars(verdict)} for verdict in found]
+    failed = [one for one in found if not one.passed]
+    rows = [{**vars(one)} for one in found]
     show(
         {"run": name, "passed": not failed, "checks": rows},
         as_json=as_json,
         text=lambda: f"{name}: {len(found) - len(failed)} of {len(found)} thresholds hold",
     )
-    for verdict in failed:
-        say(f"{name}: {verdict.line}")
+    for one in failed:
+        say(f"{name}: {one.line}")
     if failed:
         sys.exit(1)

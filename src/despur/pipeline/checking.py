@@ -42,7 +42,7 @@ class Thresholds(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Check:
     """One threshold on one run.
 
     Attributes:
@@ -94,9 +94,9 @@ MEASURES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], float | 
 """Each threshold's measure of a run's metrics and of the pre-trained model's, {} where there are none."""
 
 
-def verdicts(
+def check_metrics(
     thresholds: Thresholds, metrics: Mapping[str, Any], before: Mapping[str, Any] | None = None
-) -> list[Verdict]:
+) -> list[Check]:
     """Every threshold that is asked, on one run's metrics.
 
     Args:
@@ -108,15 +108,15 @@ def verdicts(
     asked = {name: limit for name, limit in thresholds.model_dump().items() if limit is not None}
     if not asked:
         raise SettingsError("no threshold is given", where="check", now="give one, such as --min-worst-group 0.7")
-    found: list[Verdict] = []
+    found: list[Check] = []
     for name, limit in asked.items():
         value = MEASURES[name](metrics, before or {})
         holds = value is not None and (value <= limit if name.startswith("max") else value >= limit)
-        found.append(Verdict(name, limit, value, holds))
+        found.append(Check(name, limit, value, holds))
     return found
 
 
-def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = None) -> tuple[str, list[Verdict]]:
+def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = None) -> tuple[str, list[Check]]:
     """A run's name and how it stands to every threshold.
 
     Args:
@@ -136,7 +136,7 @@ def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = No
         raise SettingsError(f"there is no run {name!r}", where="--run", now=nearest(name, list(runs)))
     before = workspace.path("runs", run_name(PRETRAINED.name, 0), "metrics.json")
     metrics = _evaluated(workspace, name)
-    return name, verdicts(thresholds, metrics, read_json(before) if before.exists() else None)
+    return name, check_metrics(thresholds, metrics, read_json(before) if before.exists() else None)
 
 
 def _evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -148,18 +148,18 @@ def _evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
     return read_json(file)
 
 
-def write_junit(path: Path, run: str, found: list[Verdict]) -> None:
-    """The verdicts as JUnit XML: a test case a threshold, in a suite that is named for the run.
+def write_junit(path: Path, run: str, found: list[Check]) -> None:
+    """The checks as JUnit XML: a test case a threshold, in a suite that is named for the run.
 
     Raises:
         WorkspaceError: the file cannot be written.
     """
-    failures = sum(not verdict.passed for verdict in found)
+    failures = sum(not check.passed for check in found)
     suite = ElementTree.Element("testsuite", name=f"despur {run}", tests=str(len(found)), failures=str(failures))
-    for verdict in found:
-        case = ElementTree.SubElement(suite, "testcase", classname=run, name=verdict.name)
-        if not verdict.passed:
-            ElementTree.SubElement(case, "failure", message=verdict.line)
+    for check in found:
+        case = ElementTree.SubElement(suite, "testcase", classname=run, name=check.name)
+        if not check.passed:
+            ElementTree.SubElement(case, "failure", message=check.line)
     ElementTree.indent(suite)
     with write_whole(path) as temporary:
         ElementTree.ElementTree(suite).write(temporary, encoding="utf-8", xml_declaration=True)
