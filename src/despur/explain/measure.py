@@ -30,6 +30,7 @@ from despur.progress import Progress, silent
 
 __all__ = [
     "ELSEWHERE",
+    "NOWHERE",
     "ON_OBJECT",
     "ExplanationReport",
     "Places",
@@ -128,6 +129,7 @@ class Places:
 
 
 NOWHERE = Places({}, {})
+"""No detector was asked."""
 
 
 @dataclass(frozen=True)

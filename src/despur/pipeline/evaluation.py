@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
-from despur.explain.measure import ON_OBJECT, explanation_report
+from despur.explain.measure import ELSEWHERE, ON_OBJECT, explanation_report
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.metrics import AccuracyReport, accuracy_report
@@ -22,6 +22,9 @@ from despur.workspace import Workspace, fingerprint, fingerprint_file, read_json
 
 EXPLANATIONS = "explanations.parquet"
 CHECKS = "checks.json"
+
+OF_IMAGES = ("object_area", "attribute_area")
+"""Measures that are the same for every run."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,13 @@ def accuracy_of(
         training_groups=split.training_groups,
     )
     return report, correct
+
+
+def measure_column(run: str, measure: str) -> str:
+    """The column of ``explanations.parquet`` that holds a measure of a run's maps."""
+    if measure in OF_IMAGES:
+        return measure
+    return run if measure == "aiou" else f"{run}/{measure}"
 
 
 def runs_state(workspace: Workspace) -> str:
@@ -150,22 +160,13 @@ def explanations_of(workspace: Workspace, name: str, split: Split, report: Accur
             return np.full(len(rows), np.nan)
         return np.append(table[column].to_numpy(), np.nan)[rows]
 
-    columns = {measure: name if measure == "aiou" else f"{name}/{measure}" for measure in ON_OBJECT}
     reports = {
-        measure: explanation_report(values(column), split.groups, report.worst_group_index)
-        for measure, column in columns.items()
+        measure: explanation_report(values(measure_column(name, measure)), split.groups, report.worst_group_index)
+        for measure in ON_OBJECT
     }
     found: dict[str, Any] = {measure: None if one is None else one.to_json() for measure, one in reports.items()}
-    elsewhere = _elsewhere(
-        {
-            "on_object": values(f"{name}/on_object"),
-            "on_attribute": values(f"{name}/on_attribute"),
-            "object_area": values("object_area"),
-            "attribute_area": values("attribute_area"),
-        },
-        split,
-        report,
-    )
+    shares = {measure: values(measure_column(name, measure)) for measure in ELSEWHERE}
+    elsewhere = _elsewhere(shares, split, report)
     checks = read_json(workspace.path(CHECKS)) if workspace.path(CHECKS).exists() else {"runs": {}}
     more = {"elsewhere": elsewhere, "checks": checks["runs"].get(name)}
     found |= {key: value for key, value in more.items() if value}

@@ -15,7 +15,7 @@ from despur.backbones.heads import Heads
 from despur.data.examples import Attribute, Dataset
 from despur.data.images import read_image
 from despur.explain.elsewhere import boxes_seen
-from despur.explain.measure import ELSEWHERE, ON_OBJECT, Places, measure_explanations
+from despur.explain.measure import ELSEWHERE, NOWHERE, ON_OBJECT, Places, measure_explanations
 from despur.explain.method import MapMethod
 from despur.explain.methods import GRADCAM, find_map_method
 from despur.explain.trust import check_maps
@@ -24,7 +24,15 @@ from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint
-from despur.pipeline.evaluation import CHECKS, EXPLANATIONS, Split, runs_state, split_of
+from despur.pipeline.evaluation import (
+    CHECKS,
+    EXPLANATIONS,
+    OF_IMAGES,
+    Split,
+    measure_column,
+    runs_state,
+    split_of,
+)
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ExplainSettings
 from despur.pipeline.strips import STRIPS, write_strips
@@ -32,9 +40,6 @@ from despur.pipeline.training import load_runs, run_names
 from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parquet, write_json, write_parquet
 
 DETECTIONS = "detections.parquet"
-
-OF_IMAGES = ("object_area", "attribute_area")
-"""Measures that are the same for every run."""
 
 
 def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, split: str = "test") -> bool:
@@ -106,10 +111,7 @@ def explanations_table(ids: list[str], measured: Mapping[str, Mapping[str, Float
     for measure, by_run in measured.items():
         if measure == "aiou" or all(np.isnan(values).all() for values in by_run.values()):
             continue
-        if measure in OF_IMAGES:
-            columns[measure] = next(iter(by_run.values()))
-        else:
-            columns |= {f"{run}/{measure}": values for run, values in by_run.items()}
+        columns |= {measure_column(run, measure): values for run, values in by_run.items()}
     return pa.table(columns)
 
 
@@ -117,7 +119,7 @@ def places_of(workspace: Workspace, dataset: Dataset, attribute: Attribute) -> P
     """Where the workspace's detections put the attribute and each image's own class."""
     file = workspace.path(DETECTIONS)
     if not file.exists():
-        return Places({}, {})
+        return NOWHERE
     detections = read_parquet(file)
     of_class = [boxes_seen(detections, [name]) for name in dataset.classes]
     own = {image: of_class[label].get(image, ()) for image, label in zip(dataset.ids, dataset.labels, strict=True)}
@@ -141,7 +143,7 @@ def means_of_runs(embedded: Embedded, method: str = GRADCAM.name) -> dict[str, d
         return float(known.mean()) if known.size else None
 
     found = {
-        measure: {run: mean(run if measure == "aiou" else f"{run}/{measure}") for run in runs}
+        measure: {run: mean(measure_column(run, measure)) for run in runs}
         for measure in (*ON_OBJECT, *ELSEWHERE)
         if measure not in OF_IMAGES
     }
@@ -168,7 +170,7 @@ def measure_runs(
     batch_size: int,
     *,
     method: MapMethod[Any] = GRADCAM,
-    places: Places | None = None,
+    places: Places = NOWHERE,
 ) -> dict[str, dict[str, Float[np.ndarray, "images"]]]:
     """Every measure of every run on every image, by measure and run; runs alike in kind are stacked."""
     kinds: dict[tuple[str, ...], list[str]] = {}
@@ -181,7 +183,7 @@ def measure_runs(
         dataset,
         embedded.class_prompts,
         method=method,
-        places=places or Places({}, {}),
+        places=places,
         batch_size=batch_size,
         progress=embedded.progress,
     )
