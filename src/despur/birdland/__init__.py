@@ -1,1 +1,1 @@
-"""The built-in world: drawn birds on land and water, things on tables, and three small models that were trained on them."""
+"""The built-in world: drawn birds on land and water, things on tables, and three small models trained on them."""
