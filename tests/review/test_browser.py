@@ -10,13 +10,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import uvicorn
 
+from despur.pipeline.reviewing import ranking_is_current
+from despur.review.app import create_app
 from despur.review.judgements import Judgements
+from despur.review.serve import bind
+from despur.review.session import Session
 from despur.review.store import VERDICTS, VerdictStore
 from despur.review.study import key_of
+from despur.workspace import Workspace
 
 from .conftest import BOTTLE, HOSTILE, PACIFIER
 
@@ -33,9 +40,9 @@ FIRST, LAST = key_of(PACIFIER, "baby"), key_of(BOTTLE, "table")
 class Server:
     """``despur review`` as a user starts it, in a process of its own."""
 
-    def __init__(self, work: Path, port: int = 0) -> None:
-        command = [sys.executable, "-m", "despur", "review", "-w", str(work), "--no-browser", "--port", str(port)]
-        self.process = subprocess.Popen([*command, "--name", "Ada"], stdout=subprocess.PIPE, text=True)
+    def __init__(self, work: Path) -> None:
+        command = [sys.executable, "-m", "despur", "review", "-w", str(work), "--no-browser", "--name", "Ada"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip().rstrip("/")
         assert self.url.startswith("http://127.0.0.1:")
@@ -46,10 +53,19 @@ class Server:
 
 
 @pytest.fixture
-def server(work: Path) -> Iterator[Server]:
-    started = Server(work)
-    yield started
-    started.kill()
+def url(work: Path) -> Iterator[str]:
+    """A review served from a thread of this process: its address, without the last slash."""
+    place = bind()
+    session = Session(Workspace.open(work), name="Ada", is_current=ranking_is_current)
+    app = create_app(session, hosts=place.hosts)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    place.listener.listen(128)
+    thread = Thread(target=server.run, kwargs={"sockets": [place.listener]})
+    thread.start()
+    yield place.url.rstrip("/")
+    server.should_exit = True
+    thread.join()
+    session.store.close()
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +92,8 @@ def verdicts(work: Path) -> list[tuple[str, str, str | None]]:
     return [(event.who, event.attribute, event.verdict) for event in VerdictStore(work / VERDICTS).events()]
 
 
-def test_a_review_by_mouse(server: Server, page: Any, work: Path) -> None:
-    page.goto(server.url)
+def test_a_review_by_mouse(url: str, page: Any, work: Path) -> None:
+    page.goto(url)
     page.click("text=Start")
     page.fill("#note", "a note")
     page.click("text=Spurious")
@@ -92,8 +108,8 @@ def test_a_review_by_mouse(server: Server, page: Any, work: Path) -> None:
     assert "1 of 4 judged" in page.inner_text(".progress")
 
 
-def test_a_review_by_keys_alone(server: Server, page: Any, work: Path) -> None:
-    page.goto(server.url)
+def test_a_review_by_keys_alone(url: str, page: Any, work: Path) -> None:
+    page.goto(url)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.focus("#go")
@@ -121,8 +137,8 @@ def test_a_review_by_keys_alone(server: Server, page: Any, work: Path) -> None:
     assert judged.by_person((PACIFIER, "baby"))["Ada"].note == "shush z"
 
 
-def test_a_photo_is_enlarged_and_closed_and_the_box_can_be_put_away(server: Server, page: Any) -> None:
-    page.goto(f"{server.url}/pairs/{FIRST}")
+def test_a_photo_is_enlarged_and_closed_and_the_box_can_be_put_away(url: str, page: Any) -> None:
+    page.goto(f"{url}/pairs/{FIRST}")
     assert page.is_visible(".box")
     page.keyboard.press("b")
     assert not page.is_visible(".box")
@@ -136,33 +152,33 @@ def test_a_photo_is_enlarged_and_closed_and_the_box_can_be_put_away(server: Serv
     assert page.url.endswith(FIRST)
 
 
-def test_more_photos_come_on_scrolling(server: Server, page: Any) -> None:
-    page.goto(f"{server.url}/pairs/{FIRST}")
+def test_more_photos_come_on_scrolling(url: str, page: Any) -> None:
+    page.goto(f"{url}/pairs/{FIRST}")
     assert page.locator(".strip >> nth=1 >> .shot").count() == 12
     page.mouse.wheel(0, 20_000)
     playwright.expect(page.locator(".shot")).to_have_count(40, timeout=15_000)
     assert page.locator(".more").count() == 0
 
 
-def test_a_detector_mistake_is_struck_out_and_the_numbers_change(server: Server, page: Any) -> None:
-    page.goto(f"{server.url}/pairs/{FIRST}")
+def test_a_detector_mistake_is_struck_out_and_the_numbers_change(url: str, page: Any) -> None:
+    page.goto(f"{url}/pairs/{FIRST}")
     page.click(".strip >> nth=0 >> .shot >> nth=0 >> button")
     playwright.expect(page.locator(".rates")).to_contain_text("19 photos")
     assert page.locator(".struck").count() == 1
 
 
-def test_two_browsers_at_once(server: Server, chromium: Any, page: Any, work: Path) -> None:
+def test_two_browsers_at_once(url: str, chromium: Any, page: Any, work: Path) -> None:
     other = chromium.new_context().new_page()
-    other.goto(server.url)
+    other.goto(url)
     other.click("summary:has-text('Judging as')")
     other.fill("#name", "Bo שלום")
     other.click("text=Use this name")
     for one, key in ((page, "s"), (other, "h")):
-        one.goto(f"{server.url}/pairs/{FIRST}")
+        one.goto(f"{url}/pairs/{FIRST}")
         one.keyboard.press(key)
         one.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
     assert verdicts(work) == [("Ada", "baby", "spurious"), ("Bo שלום", "baby", "healthy")]
-    page.goto(f"{server.url}/summary")
+    page.goto(f"{url}/summary")
     assert "Disputed" in page.inner_text("main")
     other.context.close()
 
@@ -179,26 +195,26 @@ def test_a_verdict_outlives_a_server_killed_right_after_the_answer(work: Path, p
     second.kill()
 
 
-def test_the_command_is_copied(server: Server, chromium: Any, work: Path) -> None:
+def test_the_command_is_copied(url: str, chromium: Any, work: Path) -> None:
     context = chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    page.goto(f"{server.url}/pairs/{FIRST}")
+    page.goto(f"{url}/pairs/{FIRST}")
     page.keyboard.press("s")
     page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
-    page.goto(f"{server.url}/summary")
+    page.goto(f"{url}/summary")
     page.click("text=Copy")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == f"despur mitigate -w {work} --attribute baby --losses clip,vc,lc,ls"
     context.close()
 
 
-def test_nothing_is_asked_of_anyone_else(server: Server, page: Any) -> None:
+def test_nothing_is_asked_of_anyone_else(url: str, page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for path in ("/", f"/pairs/{FIRST}", "/summary", "/history"):
-        page.goto(server.url + path, wait_until="networkidle")
+        page.goto(url + path, wait_until="networkidle")
     assert asked
-    assert all(url.startswith(server.url) for url in asked)
+    assert all(url.startswith(url) for url in asked)
 
 
 CONTRAST = """
@@ -249,14 +265,14 @@ UNNAMED = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_every_page_fits_and_can_be_read(server: Server, chromium: Any, width: int, scheme: str) -> None:
+def test_every_page_fits_and_can_be_read(url: str, chromium: Any, width: int, scheme: str) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = context.new_page()
-    page.goto(f"{server.url}/pairs/{FIRST}")
+    page.goto(f"{url}/pairs/{FIRST}")
     page.keyboard.press("s")
     page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
     for path in ("/", f"/pairs/{FIRST}", f"/pairs/{key_of(HOSTILE, HOSTILE)}", "/summary", "/history", "/nothing"):
-        page.goto(server.url + path)
+        page.goto(url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         assert page.evaluate(CONTRAST) == [], path
         assert page.evaluate(UNNAMED) == [], path
@@ -272,8 +288,8 @@ def test_every_page_fits_and_can_be_read(server: Server, chromium: Any, width: i
     context.close()
 
 
-def test_a_held_key_is_one_verdict(server: Server, page: Any, work: Path) -> None:
-    page.goto(f"{server.url}/pairs/{FIRST}")
+def test_a_held_key_is_one_verdict(url: str, page: Any, work: Path) -> None:
+    page.goto(f"{url}/pairs/{FIRST}")
     page.evaluate("for (let n = 0; n < 5; n++) document.dispatchEvent(new KeyboardEvent('keydown', {key: 's'}))")
     page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
     time.sleep(0.3)
