@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import Annotated
 
 import typer
@@ -59,6 +60,7 @@ def review(
 
     def started() -> None:
         show({"url": place.url}, as_json=as_json, text=lambda: place.url)
+        sys.stdout.flush()  # a program that reads the address from a pipe would wait for it for ever
         say("every verdict is kept at once; Ctrl-C ends the review")
         if browser and place.token is None:
             webbrowser.open(place.url)
