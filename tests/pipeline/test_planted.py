@@ -86,6 +86,4 @@ def test_the_planted_pairs_are_found_in_every_world(seed: int, studied: Backbone
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_model_without_shortcuts_raises_no_alarm(seed: int, control: Backbone, tmp_path: Path) -> None:
-    found = find_shortcuts(tmp_path, control, seed=seed)
-    assert [(row["class"], row["attribute"]) for row in found.rows if planted.is_planted(row)] == []
-    assert found.false_alarms == []
+    assert find_shortcuts(tmp_path, control, seed=seed).rows == []
