@@ -23,8 +23,8 @@ def test_one_method_alone_or_no_aiou_is_no_trade_off(section: BackboneSection) -
 
 def test_a_method_looks_the_same_in_every_figure(section: BackboneSection) -> None:
     trained = mark(1)
-    assert trade_offs(section)[0].plot.data[1].marker.color == trained.color
-    assert worst_group_curves(section).plot.data[0].line.color == trained.color
+    assert trade_offs(section)[0].plot.data[1].marker.color == trained.colour
+    assert worst_group_curves(section).plot.data[0].line.color == trained.colour
 
 
 def test_the_epoch_that_was_kept_is_marked(section: BackboneSection) -> None:

@@ -20,7 +20,7 @@ from despur.report.words import encodable, rate_text, score_text
 class Mark:
     """How one method looks everywhere on the page: never told apart by colour alone."""
 
-    color: str
+    colour: str
     symbol: str
     glyph: str
     dash: str
@@ -39,7 +39,7 @@ MARKS = (
     Mark("#5b8a72", "triangle-left", "◀", "dash"),
     Mark("#a0689c", "triangle-right", "▶", "dot"),
 )
-TERM_COLORS = ("#3f8fd0", "#c9822b", "#1f9d84", "#c2577a", "#7f72c4", "#8c9a2f", "#8a8f98")
+TERM_COLOURS = ("#3f8fd0", "#c9822b", "#1f9d84", "#c2577a", "#7f72c4", "#8c9a2f", "#8a8f98")
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def trade_off(title: str, points: Sequence[Point]) -> Figure:
         plot.add_scatter(
             x=[100 * accuracy.mean],
             y=[aiou.mean],
-            error_x={"array": [error_x], "color": look.color, "thickness": 1, "width": 3},
-            error_y={"array": [error_y], "color": look.color, "thickness": 1, "width": 3},
+            error_x={"array": [error_x], "color": look.colour, "thickness": 1, "width": 3},
+            error_y={"array": [error_y], "color": look.colour, "thickness": 1, "width": 3},
             mode="markers",
-            marker={"color": look.color, "symbol": look.symbol, "size": 12},
+            marker={"color": look.colour, "symbol": look.symbol, "size": 12},
             name=label(point.row.title),
             hovertext=[label(sentence)],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -132,7 +132,7 @@ def worst_group_curves(section: BackboneSection) -> Figure | None:
             x=list(curve.epochs),
             y=[brief(100 * value) for value in curve.worst_group],
             mode="lines",
-            line={"color": look.color, "dash": look.dash, "width": 2},
+            line={"color": look.colour, "dash": look.dash, "width": 2},
             name=label(title),
             hovertemplate=f"{hover_label(title)}<br>epoch %{{x}}: %{{y:.1f}}%<extra></extra>",
             meta={"method": method},
@@ -155,7 +155,7 @@ def kept(plot: go.Figure, curve: Curve, look: Mark, title: str, method: str) -> 
         x=[curve.best_epoch],
         y=[brief(100 * value)],
         mode="markers",
-        marker={"color": look.color, "symbol": look.symbol, "size": 10},
+        marker={"color": look.colour, "symbol": look.symbol, "size": 10},
         hovertext=[label(sentence)],
         hovertemplate="%{hovertext}<extra></extra>",
         meta={"method": method},
@@ -167,19 +167,19 @@ def term_curves(section: BackboneSection) -> list[Figure]:
     """Loss terms over epochs, a figure a method; a term has the same colour in all of them."""
     curves = {method: section.curves[method] for method in titles_of(section) if method in section.curves}
     names = list(dict.fromkeys(name for curve in curves.values() for name in curve.terms))
-    colors = {name: TERM_COLORS[index % len(TERM_COLORS)] for index, name in enumerate(names)}
+    colours = {name: TERM_COLOURS[index % len(TERM_COLOURS)] for index, name in enumerate(names)}
     titles = titles_of(section)
-    return [term_figure(titles[method], curve, colors) for method, curve in curves.items() if curve.terms]
+    return [term_figure(titles[method], curve, colours) for method, curve in curves.items() if curve.terms]
 
 
-def term_figure(title: str, curve: Curve, colors: Mapping[str, str]) -> Figure:
+def term_figure(title: str, curve: Curve, colours: Mapping[str, str]) -> Figure:
     plot, words = blank(height=190), list[str]()
     for name, values in curve.terms.items():
         plot.add_scatter(
             x=list(curve.epochs),
             y=[brief(value) for value in values],
             mode="lines",
-            line={"color": colors[name], "width": 2},
+            line={"color": colours[name], "width": 2},
             name=label(name),
             hovertemplate=f"{hover_label(name)}<br>epoch %{{x}}: %{{y:.3g}}<extra></extra>",
         )
