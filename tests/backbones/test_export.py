@@ -198,7 +198,7 @@ def test_what_transformers_has_no_place_for_is_refused_with_the_reason(write_mod
     with pytest.raises(ModelError, match="none of open_clip's architectures"):
         write_open_clip(siglip, siglip.heads(), tmp_path)
     probe = {**resnet.heads(), "probe.weight": torch.zeros(2, 8), "probe.bias": torch.zeros(2)}
-    with pytest.raises(ModelError, match="a classifier of its own"):
+    with pytest.raises(ModelError, match=r"a part of its own \(probe\)"):
         write_open_clip(resnet, probe, tmp_path)
 
 

@@ -189,7 +189,13 @@ def test_a_spec_that_cannot_be_met_is_refused_with_what_to_do(tail: str, sentenc
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "trainable"), [("RN50", "projection"), ("RN50", "attention-pool"), ("ViT-B-32", "projection")]
+    ("architecture", "trainable"),
+    [
+        ("RN50", "projection"),
+        ("RN50", "attention-pool"),
+        ("ViT-B-32", "projection"),
+        ("ViT-L-14-336", "projection"),
+    ],
 )
 def test_full_size_features_through_the_heads_are_the_librarys_own(architecture: str, trainable: str) -> None:
     state = torch.random.get_rng_state()

@@ -47,6 +47,7 @@ def test_the_card_tells_method_data_licence_and_every_group_before_and_after(
     assert yaml.safe_load(fields)["library_name"] == "open_clip"
     assert finished.dataset.spec in body
     assert "`erm`" in body
+    assert "drawn at random" in body
     for name, column in (("pretrained", 1), ("erm-seed0", 2)):
         accuracy = read_json(finished.workspace.path("runs", name, "metrics.json"))["accuracy"]
         for group in accuracy["groups"]:
@@ -94,7 +95,8 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
         (SettingsError, "did you mean 'open-clip'", {"to": "openclip"}),
         (SettingsError, "a number from 0 to 1", {"to": "heads", "blend": 1.5}),
         (WorkspaceError, "choose from pretrained, erm-seed0", {"to": "heads", "method": "erm", "seed": 9}),
-        (ModelError, "a classifier of its own", {"to": "open-clip", "method": "erm", "seed": 0}),
+        (SettingsError, "nothing to blend it with", {"to": "heads", "method": "erm", "seed": 0, "blend": 0.5}),
+        (ModelError, r"a part of its own \(probe\)", {"to": "open-clip", "method": "erm", "seed": 0}),
     ]
     for kind, sentence, choice in refusals:
         with pytest.raises(kind, match=sentence):

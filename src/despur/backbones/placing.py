@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from despur.backbones.assembled import TowerBackbone
+from despur.backbones.assembled import SCALARS, TowerBackbone
 from despur.backbones.heads import MAX_LOG_SCALE, Heads
 from despur.errors import ModelError
 
@@ -27,14 +27,16 @@ def blended(before: Heads, after: Heads, share: float) -> dict[str, Tensor]:
 
 
 def without_place(backbone: TowerBackbone, heads: Heads) -> dict[str, Tensor]:
-    """The heads that the model keeps nowhere and cannot do without: all that are added and no identity.
+    """The projections that the model keeps nowhere and cannot do without: those added by despur that are no identity.
 
     Raises:
-        ModelError: the heads hold a probe, which classifies without the text side.
+        ModelError: the heads hold parts that no CLIP model has: a probe, an adapter, vectors in place of the text side.
     """
-    if "probe.weight" in heads:
+    foreign = sorted({name.partition(".")[0] for name in heads} - {"image", "text", "pool", *SCALARS})
+    if foreign:
         raise ModelError(
-            "a linear probe is a classifier of its own and no part of a CLIP model",
+            f"its method gives the model a part of its own ({', '.join(foreign)}), for which a "
+            "CLIP checkpoint has no place",
             where=backbone.spec,
             now="export it with --to heads, or export another method",
         )
@@ -48,7 +50,7 @@ def without_place(backbone: TowerBackbone, heads: Heads) -> dict[str, Tensor]:
 
 def _is_identity(head: Tensor) -> bool:
     square = head.ndim == 2 and head.shape[0] == head.shape[1]
-    return square and torch.equal(head, torch.eye(len(head), dtype=head.dtype))
+    return square and torch.equal(head.cpu(), torch.eye(len(head), dtype=head.dtype))
 
 
 def placed(backbone: TowerBackbone, heads: Heads) -> dict[str, Tensor]:

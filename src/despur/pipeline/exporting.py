@@ -96,6 +96,13 @@ def export_run(
         raise SettingsError(f"{blend:g} is no share", where="--blend", now="give a number from 0 to 1")
     name, run = _chosen(embedded, method, seed)
     original = {key: head.cpu() for key, head in embedded.heads.items()}
+    added = sorted(name for name in run.heads if name not in original)
+    if added and blend < 1:
+        raise SettingsError(
+            f"{name} adds {added[0]} to the model, and there is nothing to blend it with",
+            where="--blend",
+            now="leave it out",
+        )
     heads = blended(original, run.heads, blend)
     library, write = FORMATS[to]
     rows = split_of(embedded, split, run.attribute)
@@ -105,6 +112,7 @@ def export_run(
         usage = write(embedded.backbone, heads, temporary)
         content = CardContent(
             model=embedded.model.spec,
+            random_weights=embedded.model.random_weights,
             dataset=embedded.dataset.spec,
             library=library,
             licence=licence,

@@ -21,6 +21,7 @@ class CardContent:
 
     Attributes:
         model, dataset: their specs.
+        random_weights: whether the encoders were drawn at random.
         library: "open_clip" or "transformers", as model hubs call them; None for heads alone.
         licence: as the user gave it; None: not given.
         run: what was exported.
@@ -33,6 +34,7 @@ class CardContent:
 
     model: str
     dataset: str
+    random_weights: bool
     library: str | None
     licence: str | None
     run: Run
@@ -56,6 +58,7 @@ def card(content: CardContent) -> str:
         "before you pass them on."
     )
     settings = ", ".join(f"{name} {value}" for name, value in content.run.settings.model_dump(mode="json").items())
+    drawn = "\n**The encoders' weights were drawn at random: nothing here says anything about a trained model.**\n"
     return f"""---
 {yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).strip()}
 ---
@@ -64,7 +67,7 @@ def card(content: CardContent) -> str:
 
 The image and text encoders are those of `{content.model}`. Its projections and temperature were retrained by despur
 {content.version} so that the model leans less on *{content.run.attribute}*.
-
+{drawn if content.random_weights else ""}
 * Method: {method.title} (`{content.run.method}`), seed {content.run.seed}; validation kept epoch
   {content.run.best_epoch}.
 * Settings: {settings}.
