@@ -192,13 +192,14 @@ def test_agreement_is_spearmans_rank_correlation(pairs: list[tuple[float, float]
 
 def test_randomised_heads_keep_their_values_and_the_text_side():
     heads = {
+        "adapter.in.weight": torch.arange(6.0).reshape(2, 3),
         "image.weight": torch.arange(12.0).reshape(3, 4),
         "text.weight": torch.eye(3),
         "pool.heads": torch.tensor(2),
         "probe.weight": torch.arange(8.0).reshape(2, 4),
     }
     drawn = randomised(heads, torch.Generator().manual_seed(0))
-    for name in ("image.weight", "probe.weight"):
+    for name in ("adapter.in.weight", "image.weight", "probe.weight"):
         assert not torch.equal(drawn[name], heads[name])
         assert torch.equal(drawn[name].flatten().sort().values, heads[name].flatten())
     assert torch.equal(drawn["text.weight"], heads["text.weight"])

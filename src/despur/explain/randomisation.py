@@ -12,6 +12,9 @@ from despur.backbones.heads import Heads
 
 __all__ = ["map_agreement", "randomised"]
 
+IMAGE_SIDE = ("adapter", "image", "pool", "probe")
+"""What names of heads that an image goes through start with."""
+
 
 def randomised(heads: Heads, generator: torch.Generator) -> dict[str, Tensor]:
     """Heads whose image side is shuffled: each tensor keeps its values, and they say nothing any more.
@@ -23,7 +26,7 @@ def randomised(heads: Heads, generator: torch.Generator) -> dict[str, Tensor]:
         generator: on the CPU.
     """
     return {
-        name: _shuffled(tensor, generator) if name.split(".")[0] in ("image", "pool", "probe") else tensor
+        name: _shuffled(tensor, generator) if name.split(".")[0] in IMAGE_SIDE else tensor
         for name, tensor in heads.items()
     }
 
