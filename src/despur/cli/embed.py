@@ -24,7 +24,8 @@ def embed(
         str, typer.Argument(help="waterbirds:, imagenet:, celeba: or folder:DIR, table:FILE, hf:NAME, birdland.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, birdland:resnet.")
+        str,
+        typer.Option("--model", "-m", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, hf:NAME-or-DIR, birdland:resnet."),
     ],
     workspace: WorkspaceOption,
     random_weights: RandomWeightsOption = False,
