@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from despur.data.quarantine import MAX_UNREADABLE
-from despur.errors import SettingsError
+from despur.errors import SettingsError, nearest
 from despur.features.store import EmbedSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -23,7 +23,7 @@ class ModelSettings(BaseModel):
     """Which model is studied.
 
     Attributes:
-        spec: ``open_clip:RN50/openai``, ``birdland:vit``.
+        spec: as :func:`~despur.catalog.load_backbone` reads it: ``open_clip:RN50/openai``, ``hf:NAME``, ...
         random_weights: let an architecture run without weights.
         trainable: the part that is retrained; the pool can be chosen for a ResNet only.
         seed: of random weights.
@@ -92,7 +92,7 @@ class StudySettings(BaseModel):
     """Everything from images to a report: what a study file holds.
 
     Attributes:
-        dataset: ``waterbirds:DIR``, ``table:FILE``, ``folder:DIR``, ``birdland``.
+        dataset: as :func:`~despur.catalog.load_dataset` reads it: ``waterbirds:DIR``, ``table:FILE``, ``birdland``, ...
         models: one spec or several; with several, each has a workspace of its own inside ``workspace``.
         workspace: the folder.
         random_weights, trainable, seed: as in :class:`ModelSettings`; ``seed`` also draws splits.
@@ -165,7 +165,5 @@ def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> S
 
 
 def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    from despur.errors import nearest
-
     names = list(kind.model_fields)
     return nearest(str(location[-1]), names) if len(location) == 1 else "see the settings of that section"
