@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
@@ -103,6 +103,17 @@ class Study:
         """Templates whose group prompts L_ls compares in a step: all, or with many pairs those that its cost allows."""
         templates = self.group_prompts.shape[0]
         return templates if self.pairs is None else min(templates, max(2, MOST_PROMPTS // self.groups))
+
+    @cached_property
+    def _computed(self) -> dict[tuple[str, int], dict[str, Tensor]]:
+        return {}
+
+    def once(self, name: str, seed: int, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What a method computes from this study and a seed alone: the same tensors for every run that asks."""
+        key = (name, seed)
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Study:
         """The same study on a device; numbers that are not indices in ``dtype``, the precision of training."""

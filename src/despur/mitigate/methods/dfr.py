@@ -33,6 +33,9 @@ C_GRID = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
 VALIDATION_FITS, TRAINING_FITS = 20, 10
 
+TOLERANCE = 1e-4
+"""As liblinear's own default."""
+
 AT_ONCE = 2**27
 """Numbers in the features of the fits that are solved together: half a GiB in float32."""
 
@@ -56,7 +59,7 @@ def _fit(
     """A fit a subset, with C ``strengths``; as many at once as memory allows."""
     at_once = max(1, AT_ONCE // (subsets.shape[1] * features.shape[1]))
     solved = [
-        fit_logistic(features[own], labels[own], classes, l1=1 / (strength * subsets.shape[1]))
+        fit_logistic(features[own], labels[own], classes, l1=1 / (strength * subsets.shape[1]), tolerance=TOLERANCE)
         for own, strength in zip(subsets.split(at_once), strengths.split(at_once), strict=True)
     ]
     return torch.cat([weight for weight, _ in solved]), torch.cat([bias for _, bias in solved])
