@@ -7,8 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from despur.data.images import read_image
 from despur.errors import WorkspaceError
 from despur.mitigate.methods import find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
@@ -224,7 +223,7 @@ def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
             group=entry["group"],
             panels=[
                 Panel(
-                    image=Image.open(file.with_name(panel["file"])),
+                    image=read_image(file.with_name(panel["file"])),
                     caption=panel["caption"],
                     said=panel.get("said"),
                     correct=panel.get("correct"),
