@@ -40,7 +40,7 @@ def states(workspace: Workspace) -> dict[str, str]:
     return {stage: record.inputs for stage, record in workspace.about()["stages"].items()}
 
 
-def test_every_file_of_the_design_is_written(finished: Embedded) -> None:
+def test_a_study_leaves_its_tables_and_four_files_a_run(finished: Embedded) -> None:
     found = {str(file.relative_to(finished.workspace.root)) for file in finished.workspace.root.rglob("*.*")}
     wanted = {"workspace.json", "examples.parquet", "quarantine.parquet", "predictions.parquet"}
     wanted |= {
@@ -51,7 +51,7 @@ def test_every_file_of_the_design_is_written(finished: Embedded) -> None:
     assert wanted <= found
 
 
-def test_metrics_hold_what_the_design_says(finished: Embedded) -> None:
+def test_metrics_hold_every_group_and_agree_with_their_average(finished: Embedded) -> None:
     metrics = read_json(finished.workspace.path("runs", "erm-seed1", "metrics.json"))
     assert {"method", "split", "accuracy", "aiou", "best_epoch", "seconds"} <= metrics.keys()
     accuracy = metrics["accuracy"]
