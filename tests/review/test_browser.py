@@ -71,7 +71,7 @@ def url(work: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
 
@@ -204,7 +204,7 @@ def test_the_command_is_copied(url: str, chromium: Any, work: Path) -> None:
     page.goto(f"{url}/summary")
     page.click("text=Copy")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == f"despur mitigate -w {work} --attribute baby --losses clip,vc,lc,ls"
+    assert copied == f"despur mitigate -w {work} --groups verdicts --losses clip,vc,lc,ls"
     context.close()
 
 

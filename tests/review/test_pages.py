@@ -8,6 +8,7 @@ import re
 import pytest
 from PIL import Image
 
+from despur.review.pages import mitigate_command
 from despur.review.study import key_of
 
 from .conftest import BOTTLE, HOSTILE, PACIFIER, Open, OpenReview
@@ -66,7 +67,7 @@ def test_the_last_verdict_leads_to_the_summary_with_the_command(review: Open) ->
     assert answer.url.path == "/summary"
     said = text_of(answer.text)
     assert "Everything is judged" in said
-    assert f"despur mitigate -w {review.workspace.root} --attribute baby --losses clip,vc,lc,ls" in said
+    assert f"despur mitigate -w {review.workspace.root} --groups verdicts --losses clip,vc,lc,ls" in said
 
 
 def test_the_same_press_sent_twice_is_one_verdict(review: Open) -> None:
@@ -166,6 +167,14 @@ def test_two_people_see_each_others_verdicts_and_where_they_differ(open_review: 
     assert "Ada and Bo 2 1 0.00" in summary
     assert "1 pair is disputed" in summary
     assert "despur mitigate" not in summary
+
+
+def test_the_command_is_one_for_all_pairs_and_names_an_attribute_where_the_dataset_has_several() -> None:
+    outcomes = {("a", "it's"): "spurious", ("b", "water"): "spurious", ("c", "land"): "healthy"}
+    command = mitigate_command("/my work", outcomes, ["land", "water"])
+    assert command == "despur mitigate -w '/my work' --groups verdicts --attribute water --losses clip,vc,lc,ls"
+    assert mitigate_command("w", outcomes, ["water"]) == "despur mitigate -w w --groups verdicts --losses clip,vc,lc,ls"
+    assert mitigate_command("w", {("c", "land"): "healthy", ("a", "b"): "disputed"}, []) is None
 
 
 def test_a_name_is_kept_by_the_browser_that_gave_it(review: Open) -> None:

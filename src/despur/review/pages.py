@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from despur.review import view
 from despur.review.agreement import agreements, disagreements
 from despur.review.forms import NAME_COOKIE, name_in
-from despur.review.judgements import Judgements
+from despur.review.judgements import Judgements, Outcome, Pair
 from despur.review.queue import Filter, Queue, make_queue, neighbours, next_open
 from despur.review.session import Session
 from despur.review.study import Candidate, Study
@@ -172,7 +173,8 @@ def show_summary(request: Request, session: SessionDep, who: Who, chosen: Chosen
     """What was decided, how far people agree, and the command that follows."""
     study, judgements = session.study(), session.judgements()
     queue = queue_of(study, judgements, chosen, who)
-    outcomes = {pair: judgements.outcome(pair) for pair in judgements.judged()}
+    outcomes: dict[Pair, Outcome | None] = {pair: judgements.outcome(pair) for pair in judgements.judged()}
+    attributes = [attribute.name for attribute in study.dataset.attributes]
     return render(
         request,
         "summary.html.j2",
@@ -183,17 +185,24 @@ def show_summary(request: Request, session: SessionDep, who: Who, chosen: Chosen
         by_pair={candidate.pair: candidate for candidate in study.candidates},
         agreements=agreements(judgements),
         disagreements=disagreements(judgements),
-        commands=mitigate_commands(str(session.workspace.root), outcomes),
+        attributes=attributes,
+        command=mitigate_command(str(session.workspace.root), outcomes, attributes),
     )
 
 
-def mitigate_commands(root: str, outcomes: dict[tuple[str, str], Any]) -> list[str]:
-    """A command for each attribute that is spurious for some class: training repairs one attribute at a time."""
-    attributes = dict.fromkeys(attribute for (_, attribute), outcome in outcomes.items() if outcome == "spurious")
-    return [
-        shlex.join(["despur", "mitigate", "-w", root, "--attribute", attribute, "--losses", "clip,vc,lc,ls"])
-        for attribute in attributes
-    ]
+def mitigate_command(root: str, outcomes: Mapping[Pair, Outcome | None], attributes: Sequence[str]) -> str | None:
+    """What repairs every pair that all its judges call spurious, in one training; None: there is none.
+
+    Args:
+        attributes: the dataset's own; where there are several, one must be named to judge the runs by.
+    """
+    spurious = [attribute for (_, attribute), outcome in outcomes.items() if outcome == "spurious"]
+    if not spurious:
+        return None
+    known = [attribute for attribute in spurious if attribute in attributes]
+    judged_by = ["--attribute", known[0]] if known and len(attributes) > 1 else []
+    command = ["despur", "mitigate", "-w", root, "--groups", "verdicts", *judged_by, "--losses", "clip,vc,lc,ls"]
+    return shlex.join(command)
 
 
 @router.get("/history")
