@@ -54,7 +54,7 @@ def compare(
     with opened(workspace, device) as embedded:
         comparison = compare_stage(embedded, settings, tune=tune, against=against)
     for warning in comparison.warnings:
-        say(f"despur: {warning}")
+        say(f"warning: {warning}")
     show(comparison.to_json(), as_json=as_json, text=lambda: comparison_table(comparison))
 
 

@@ -103,7 +103,7 @@ def mitigate(
 
             warnings += pair_warnings(embedded.workspace)
         for warning in warnings:
-            say(f"despur: {warning}")
+            say(f"warning: {warning}")
         if tune:
             settings = tune_stage(embedded, settings, tune)
         trained = mitigate_stage(embedded, settings)
