@@ -82,7 +82,7 @@ def page(chromium: Any) -> Iterator[Any]:
     opened = context.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda problem: problems.append(str(problem)))
-    opened.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    opened.on("console", lambda line: problems.append(f"{line.text} {line.location}") if line.type == "error" else None)
     yield opened
     context.close()
     assert problems == []
@@ -183,8 +183,9 @@ def test_two_browsers_at_once(url: str, chromium: Any, page: Any, work: Path) ->
     other.context.close()
 
 
-def test_a_verdict_outlives_a_server_killed_right_after_the_answer(work: Path, page: Any) -> None:
+def test_a_verdict_outlives_a_server_killed_right_after_the_answer(work: Path, chromium: Any) -> None:
     first = Server(work)
+    page = chromium.new_page()
     page.goto(f"{first.url}/pairs/{FIRST}")
     page.keyboard.press("s")
     page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
@@ -192,6 +193,7 @@ def test_a_verdict_outlives_a_server_killed_right_after_the_answer(work: Path, p
     second = Server(work)
     page.goto(f"{second.url}/pairs/{FIRST}")
     assert page.get_attribute("[value=spurious]", "aria-pressed") == "true"
+    page.close()
     second.kill()
 
 
@@ -290,7 +292,8 @@ def test_every_page_fits_and_can_be_read(url: str, chromium: Any, width: int, sc
 
 def test_a_held_key_is_one_verdict(url: str, page: Any, work: Path) -> None:
     page.goto(f"{url}/pairs/{FIRST}")
-    page.evaluate("for (let n = 0; n < 5; n++) document.dispatchEvent(new KeyboardEvent('keydown', {key: 's'}))")
+    press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 's', bubbles: true}))"
+    page.evaluate(f"for (let n = 0; n < 5; n++) {press}")
     page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
     time.sleep(0.3)
     assert len(verdicts(work)) == 1
