@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from despur.review.pages import mitigate_command
 from despur.review.study import key_of
@@ -190,6 +192,28 @@ def test_what_was_judged_is_there_after_a_restart(open_review: OpenReview) -> No
     before.judge(PACIFIER, "baby", "spurious")
     before.session.store.close()
     assert "1 of 4 judged" in text_of(open_review().client.get("/").text)
+
+
+def test_eight_browsers_at_once_lose_nothing_and_meet_no_failure(review: Open) -> None:
+    pairs = [(PACIFIER, "baby"), (HOSTILE, HOSTILE), (BOTTLE, "baby"), (BOTTLE, "table")]
+
+    def browse(number: int) -> list[int]:
+        client = TestClient(review.client.app, base_url="http://127.0.0.1:8000", cookies={"despur-name": str(number)})
+        answers = [
+            client.post(f"/pairs/{key_of(*pair)}/verdict", data=review.form(verdict=verdict))
+            for verdict in ("unsure", "healthy", "spurious")
+            for pair in pairs
+        ]
+        return [answer.status_code for answer in (*answers, client.get("/history"))]
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = [code for answers in pool.map(browse, range(8)) for code in answers]
+    assert set(codes) == {200}
+    events = review.session.store.events()
+    assert [event.number for event in events] == list(range(1, 8 * 12 + 1))
+    for number in range(8):
+        own = [(event.attribute, event.verdict) for event in events if event.who == str(number)]
+        assert own == [(pair[1], verdict) for verdict in ("unsure", "healthy", "spurious") for pair in pairs]
 
 
 def test_the_history_keeps_what_was_taken_back(review: Open) -> None:

@@ -62,7 +62,10 @@ class Session:
     def judgements(self) -> Judgements:
         """The history with what any process has added since the last request."""
         with self._lock:
-            self._judgements.extend(self.store.events(after=self._judgements.last))
+            news = self.store.events(after=self._judgements.last)
+            if news:
+                # A new one: other requests may be reading the old one.
+                self._judgements = Judgements([*self._judgements.events, *news])
             return self._judgements
 
     def study(self) -> Study:
