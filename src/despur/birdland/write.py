@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
 import os
 import secrets
 import shutil
-import signal
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from despur.birdland.birds import BIRDS
+from despur.birdland.drawing import Chunk, Row, drawn
 from despur.birdland.places import PLACES
 from despur.birdland.scene import OBJECT_CLUTTER, Scene
 from despur.birdland.studies import OBJECT_CLASSES, ScenePlan, plan_birds, plan_objects, render
@@ -42,9 +40,6 @@ _CHUNK = 128
 _NOTES = ".chunks"
 _WORLD = "birdland.json"
 _LOCK = ".birdland.lock"
-
-Row = dict[str, Any]
-"""What a scene adds to the dataset's lists; ``files`` maps each file that it wrote to its size in bytes."""
 
 
 def write_birds(
@@ -145,13 +140,13 @@ def _write(
             chunks = [plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK)]
             notes = [folder / _NOTES / f"{number:05d}.json" for number in range(len(chunks))]
             missing = [
-                (folder, note, chunk, write_scene)
+                Chunk(folder, note, chunk, write_scene)
                 for note, chunk in zip(notes, chunks, strict=True)
                 if not _is_done(folder, note)
             ]
-            total = sum(len(chunk) for _, _, chunk, _ in missing)
-            with closing(_drawn(missing, workers)) as drawn:
-                for _ in progress(drawn, total=total, label="drawing scenes", unit="scenes", each=_CHUNK):
+            total = sum(len(chunk.plans) for chunk in missing)
+            with closing(drawn(missing, workers)) as scenes:
+                for _ in progress(scenes, total=total, label="drawing scenes", unit="scenes", each=_CHUNK):
                     pass
             rows: list[Row] = [row for note in notes for row in read_json(note)]
             if os.name != "nt":
@@ -192,37 +187,6 @@ def _is_done(folder: Path, note: Path) -> bool:
         return False
     sizes = {name: size for row in read_json(note) for name, size in row["files"].items()}
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
-
-
-Chunk = tuple[Path, Path, Sequence[ScenePlan], Callable[[Path, ScenePlan], Row]]
-
-
-def _drawn(chunks: Sequence[Chunk], workers: int) -> Generator[None]:
-    """Draw chunks and yield after each; interrupted, those at work are finished and the rest are left."""
-    if min(workers, len(chunks)) <= 1:
-        for chunk in chunks:
-            _draw_chunk(chunk)
-            yield
-        return
-    # A forked child would inherit the parent's threads in a state that can deadlock.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=spawn, initializer=_leave_interrupts)
-    try:
-        for done in as_completed([pool.submit(_draw_chunk, chunk) for chunk in chunks]):
-            done.result()
-            yield
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; only the one that was started answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _draw_chunk(chunk: Chunk) -> None:
-    folder, note, plans, write_scene = chunk
-    write_json(note, [write_scene(folder, plan) for plan in plans])
 
 
 def _save(folder: Path, name: str, pixels: np.ndarray, **options: Any) -> dict[str, int]:
