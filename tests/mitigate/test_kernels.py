@@ -56,3 +56,13 @@ def test_mean_log_share_is_a_weighted_log_softmax(shared: bool) -> None:
     weights = normal(4, 6, seed=1).abs() if shared else normal(3, 4, 6, seed=1).abs()
     plain = -(similarity.log_softmax(-1) * weights).sum((-2, -1))
     same_with_gradients(kernels.mean_log_share(similarity, weights, weights.sum(-1)), plain, [similarity])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_feature_that_is_projected_to_nothing_leaves_value_and_gradient_finite(dtype: torch.dtype) -> None:
+    features = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype)
+    weight = torch.eye(2, dtype=dtype, requires_grad=True)
+    unit = kernels.unit_projection(features, weight, None)
+    assert unit[0].tolist() == [0, 0]
+    (gradient,) = torch.autograd.grad((100 * unit).sum(), [weight])
+    assert gradient.isfinite().all()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 SMALLEST_NORM = 1e-12
-"""As in ``torch.nn.functional.normalize``: what a zero vector is divided by."""
+"""As in ``torch.nn.functional.normalize``: a shorter vector has no direction. Half precision does not reach so far."""
 
 
 class _UnitProjection(Function):
@@ -23,7 +23,8 @@ class _UnitProjection(Function):
         projected = features @ weight.mT
         if bias is not None:
             projected += bias.unsqueeze(-2)
-        norms = torch.linalg.vector_norm(projected, dim=-1, keepdim=True).clamp_min_(SMALLEST_NORM)
+        norms = torch.linalg.vector_norm(projected, dim=-1, keepdim=True)
+        norms.masked_fill_(norms < max(SMALLEST_NORM, torch.finfo(norms.dtype).tiny), torch.inf)
         unit = projected.div_(norms)
         ctx.save_for_backward(features, unit, norms)
         return unit
@@ -44,7 +45,10 @@ def unit_projection(
     weight: Float[Tensor, "*runs dim features"],
     bias: Float[Tensor, "*runs dim"] | None,
 ) -> Float[Tensor, "*runs members dim"]:
-    """``normalize(features @ weight.mT + bias, dim=-1)``; features get no gradient, for the encoders are frozen."""
+    """``normalize(features @ weight.mT + bias, dim=-1)``; features get no gradient, for the encoders are frozen.
+
+    What is projected to nothing stays 0 and passes no gradient on, in every precision.
+    """
     return cast("Tensor", _UnitProjection.apply(features, weight, bias))
 
 
