@@ -137,7 +137,7 @@ def choose_device(name: str) -> torch.device:
         return found or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # "meta" makes tensors that hold nothing
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"the device {name!r} cannot be used ({reason})", now="try --device cpu") from error

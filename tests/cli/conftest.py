@@ -34,3 +34,18 @@ def embedded(birds: Path, despur: Despur, tmp_path_factory: pytest.TempPathFacto
 def own_work(embedded: Path, tmp_path: Path) -> Path:
     """A copy of it to go on with."""
     return Path(shutil.copytree(embedded, tmp_path / "work"))
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., None]:
+    """Checks that a command was refused with one sentence that says all of this, and no traceback."""
+
+    def check(result: Any, *said: str) -> None:
+        assert result.exit_code == 2
+        lines = [line for line in result.stderr.splitlines() if line.startswith("despur: ")]
+        assert len(lines) == 1
+        assert "Traceback" not in result.stderr
+        for words in said:
+            assert words in lines[0]
+
+    return check

@@ -13,16 +13,6 @@ import pytest
 from despur.mitigate.runs import load_heads
 
 
-def refused(result: Any, *said: str) -> None:
-    """The command was refused with one sentence that says all of this."""
-    assert result.exit_code == 2
-    lines = [line for line in result.stderr.splitlines() if line.startswith("despur: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in result.stderr
-    for words in said:
-        assert words in lines[0]
-
-
 def rewrite(folder: Path, change: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> None:
     """Change the rows of a Waterbirds folder's metadata."""
     file = folder / "metadata.csv"
@@ -38,17 +28,17 @@ def embed(despur, folder: Path, work: Path, *more: object) -> Any:
     return despur("embed", f"waterbirds:{folder}", "--model", "birdland:vit", "-w", work, *more)
 
 
-def test_a_missing_folder(tmp_path: Path, despur) -> None:
+def test_a_missing_folder(tmp_path: Path, despur, refused) -> None:
     refused(embed(despur, tmp_path / "nowhere", tmp_path / "work"), "nowhere")
     assert not (tmp_path / "work" / "workspace.json").exists()
 
 
-def test_metadata_without_a_column(own_birds: Path, tmp_path: Path, despur) -> None:
+def test_metadata_without_a_column(own_birds: Path, tmp_path: Path, despur, refused) -> None:
     rewrite(own_birds, lambda rows: [{key: row[key] for key in row if key != "place"} for row in rows])
     refused(embed(despur, own_birds, tmp_path / "work"), "metadata.csv", "'place'")
 
 
-def test_a_label_never_seen_in_training(tmp_path: Path, despur) -> None:
+def test_a_label_never_seen_in_training(tmp_path: Path, despur, refused) -> None:
     table = tmp_path / "table.csv"
     table.write_text("image,label,split\na.png,cat,train\nb.png,dog,train\nc.png,cat,val\nd.png,owl,test\n")
     for name in "abcd":
@@ -56,12 +46,12 @@ def test_a_label_never_seen_in_training(tmp_path: Path, despur) -> None:
     refused(despur("embed", f"table:{table}", "--model", "birdland:vit", "-w", tmp_path / "work"), "owl")
 
 
-def test_a_split_with_no_rows(own_birds: Path, tmp_path: Path, despur) -> None:
+def test_a_split_with_no_rows(own_birds: Path, tmp_path: Path, despur, refused) -> None:
     rewrite(own_birds, lambda rows: [row for row in rows if row["split"] != "1"])
     refused(embed(despur, own_birds, tmp_path / "work"), "val")
 
 
-def test_an_image_that_is_listed_but_absent_is_quarantined(own_birds: Path, tmp_path: Path, despur) -> None:
+def test_an_image_that_is_listed_but_absent_is_quarantined(own_birds: Path, tmp_path: Path, despur, refused) -> None:
     gone = next(own_birds.glob("*/*.jpg"))
     gone.unlink()
     refused(embed(despur, own_birds, tmp_path / "work", "--max-unreadable", 0), gone.name)
@@ -70,7 +60,7 @@ def test_an_image_that_is_listed_but_absent_is_quarantined(own_birds: Path, tmp_
     assert "1 unreadable" in accepted.stdout
 
 
-def test_a_group_missing_from_training(own_birds: Path, tmp_path: Path, despur) -> None:
+def test_a_group_missing_from_training(own_birds: Path, tmp_path: Path, despur, refused) -> None:
     def without_waterbirds_on_land(rows: list[dict[str, str]]) -> list[dict[str, str]]:
         return [row for row in rows if (row["split"], row["y"], row["place"]) != ("0", "1", "0")]
 
@@ -81,12 +71,12 @@ def test_a_group_missing_from_training(own_birds: Path, tmp_path: Path, despur) 
     assert not list((tmp_path / "work").glob("runs/group-dro*"))
 
 
-def test_an_unknown_loss(own_work: Path, despur) -> None:
+def test_an_unknown_loss(own_work: Path, despur, refused) -> None:
     refused(despur("mitigate", "-w", own_work, "--losses", "clip,vx"), "'vx'", "vc")
     assert not (own_work / "runs").exists()
 
 
-def test_a_learning_rate_that_gives_no_finite_number(own_work: Path, despur) -> None:
+def test_a_learning_rate_that_gives_no_finite_number(own_work: Path, despur, refused) -> None:
     result = despur("mitigate", "-w", own_work, "--method", "clip", "--epochs", 2, "--lr", "1e38")
     refused(result, "step", "learning rate")
     kept = json.loads((own_work / "runs" / "clip-seed0" / "config.json").read_text())
@@ -95,16 +85,22 @@ def test_a_learning_rate_that_gives_no_finite_number(own_work: Path, despur) -> 
     assert all(bool(head.isfinite().all()) for head in heads.values())
 
 
-def test_an_unknown_kind_of_dataset(tmp_path: Path, despur) -> None:
+def test_a_learning_rate_that_gives_no_seed_a_finite_number(own_work: Path, despur, refused) -> None:
+    result = despur("mitigate", "-w", own_work, "--method", "clip", "--epochs", 2, "--lr", "1e38", "--seeds", 2)
+    refused(result, "step", "learning rate")
+    assert (own_work / "runs" / "clip-seed1" / "config.json").exists()
+
+
+def test_an_unknown_kind_of_dataset(tmp_path: Path, despur, refused) -> None:
     refused(despur("embed", "waterbird:x", "--model", "birdland:vit", "-w", tmp_path / "work"), "waterbirds")
 
 
-def test_an_architecture_without_weights(birds: Path, tmp_path: Path, despur) -> None:
+def test_an_architecture_without_weights(birds: Path, tmp_path: Path, despur, refused) -> None:
     result = despur("embed", f"waterbirds:{birds}", "--model", "open_clip:RN50", "-w", tmp_path / "work")
     refused(result, "--random-weights")
 
 
-def test_a_folder_that_is_no_workspace(tmp_path: Path, despur) -> None:
+def test_a_folder_that_is_no_workspace(tmp_path: Path, despur, refused) -> None:
     refused(despur("predict", "-w", tmp_path), "despur embed")
 
 
@@ -118,18 +114,18 @@ def test_a_folder_that_is_no_workspace(tmp_path: Path, despur) -> None:
         ("dataset: birdland\nmodels: []\nworkspace: w\n", "models"),
     ],
 )
-def test_a_study_file_that_means_nothing(content: str, said: str, tmp_path: Path, despur) -> None:
+def test_a_study_file_that_means_nothing(content: str, said: str, tmp_path: Path, despur, refused) -> None:
     study = tmp_path / "study.yaml"
     study.write_text(content)
     refused(despur("run", study), "study.yaml", said)
 
 
-def test_a_workspace_of_a_newer_schema(own_work: Path, despur) -> None:
+def test_a_workspace_of_a_newer_schema(own_work: Path, despur, refused) -> None:
     file = own_work / "workspace.json"
     file.write_text(file.read_text().replace('"schema": 1', '"schema": 9'))
     refused(despur("predict", "-w", own_work), "schema")
 
 
-def test_debug_shows_the_traceback(tmp_path: Path, despur) -> None:
+def test_debug_shows_the_traceback(tmp_path: Path, despur, refused) -> None:
     result = despur("predict", "-w", tmp_path, "--debug")
     assert type(result.exception).__name__ == "WorkspaceError"

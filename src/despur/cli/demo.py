@@ -32,9 +32,9 @@ def demo(
     from despur.pipeline.demo import demo_study
     from despur.pipeline.planted import find_shortcuts, shortcuts_table
 
+    settings = demo_study(folder, quick=quick).seeded(seed)
     where = choose_device(device)
     found = find_shortcuts(folder, quick=quick, seed=seed, device=where, announce=say, progress=bar)
-    settings = demo_study(folder, quick=quick, seed=seed)
     outcome = run_study(settings, device=where, title="despur demo: birdland", progress=bar, announce=say)
     show(
         {**summary(outcome), "shortcuts": found.to_json()},

@@ -8,7 +8,7 @@ import typer
 
 from despur.cli.console import command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 
 @command
@@ -43,6 +43,7 @@ def detect(
     workers: Annotated[int, typer.Option(help="Threads that read images ahead.")] = 2,
     max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

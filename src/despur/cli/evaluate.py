@@ -8,7 +8,7 @@ import typer
 
 from despur.cli.console import command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 
 @command
@@ -16,6 +16,7 @@ def evaluate(
     workspace: WorkspaceOption,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

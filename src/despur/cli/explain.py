@@ -50,6 +50,7 @@ def explain(
               despur explain -w WORK --method relevance
     """
     from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage
+    from despur.pipeline.evaluation import evaluated_split
     from despur.pipeline.explaining import means_of_runs
     from despur.pipeline.settings import checked
 
@@ -68,7 +69,8 @@ def explain(
     )
     with opened(workspace, device) as embedded:
         explain_stage(embedded, settings)
-        evaluate_stage(embedded)
+        # The split stays the one that the user evaluated on last.
+        evaluate_stage(embedded, evaluated_split(embedded.workspace))
         found = means_of_runs(embedded, settings.method)
         show({"method": settings.method, **found}, as_json=as_json, text=lambda: measures_table(settings.method, found))
 

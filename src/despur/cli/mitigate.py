@@ -67,6 +67,8 @@ def mitigate(
               despur mitigate -w WORK --method group-dro --lr 1e-4
               despur mitigate -w WORK --method jtt --tune 64 --seeds 5
     """
+    from despur.mitigate.methods.pretrained import PRETRAINED
+    from despur.mitigate.trainer import DivergedError
     from despur.pipeline import DEFAULT_METHODS, MitigateSettings, mitigate_stage
     from despur.pipeline.chosen import validation_worst_group
     from despur.pipeline.comparing import small_groups
@@ -74,7 +76,7 @@ def mitigate(
     from despur.pipeline.training import load_runs, options_by_method
     from despur.pipeline.tuning import judged_runs, tune_stage
 
-    names = [*(method or []), *([losses.replace(",", "+")] if losses else [])] or list(DEFAULT_METHODS)
+    names = [*(method or []), *([] if losses is None else [losses.replace(",", "+")])] or list(DEFAULT_METHODS)
     given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -108,6 +110,9 @@ def mitigate(
             settings = tune_stage(embedded, settings, tune)
         trained = mitigate_stage(embedded, settings)
         runs = load_runs(embedded.workspace)
+        retrained = [runs[name] for name in trained if runs[name].method != PRETRAINED.name]
+        if retrained and all(run.diverged_step is not None for run in retrained):
+            raise DivergedError(retrained)
         summary = judged_runs(embedded, trained) if tune else []
     rows = [
         {

@@ -12,6 +12,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the best there is.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Where every random draw starts.")]
+UnusedSeedOption = Annotated[
+    int, typer.Option("--seed", help="Taken, as by every command; nothing is drawn here, so it changes nothing.")
+]
 AttributeOption = Annotated[
     str | None, typer.Option("--attribute", "-a", help="The spurious attribute; needed where the dataset has several.")
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from despur.cli.console import command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 
 @command
 def predict(
     workspace: WorkspaceOption,
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

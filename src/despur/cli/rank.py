@@ -8,7 +8,7 @@ import typer
 
 from despur.cli.console import command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 
 @command
@@ -24,6 +24,7 @@ def rank(
     same: Annotated[float, typer.Option(help="Attributes that overlap this much are one row.")] = 0.5,
     rows: Annotated[int, typer.Option(help="Rows printed on either side; the files hold all.")] = 20,
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,14 @@ from despur.cli.options import DebugOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from despur.pipeline.study import StudyOutcome
+    from despur.report import Spread
 
 
 @command
 def run(
     study: Annotated[Path, typer.Argument(help="A YAML file: dataset, models, workspace, and any setting of a stage.")],
     device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(help="Where every random draw starts, in place of the file's.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -28,7 +31,7 @@ def run(
     from despur.catalog import choose_device
     from despur.pipeline import read_study, run_study
 
-    settings = read_study(study)
+    settings = read_study(study).seeded(seed)
     outcome = run_study(settings, device=choose_device(device), progress=bar, announce=say)
     show(summary(outcome), as_json=as_json, text=lambda: tables(outcome))
 
@@ -40,15 +43,21 @@ def summary(outcome: StudyOutcome) -> dict[str, Any]:
             "model": section.spec,
             "method": row.method,
             "seeds": row.seeds,
-            "average": row.average.mean,
-            "worst_group": row.worst_group.mean,
-            "aiou_average": None if row.aiou_average is None else row.aiou_average.mean,
-            "aiou_worst_group": None if row.aiou_worst_group is None else row.aiou_worst_group.mean,
+            "diverged": row.diverged,
+            "average": _mean(row.average),
+            "worst_group": _mean(row.worst_group),
+            "aiou_average": _mean(row.aiou_average),
+            "aiou_worst_group": _mean(row.aiou_worst_group),
         }
         for section in outcome.sections
         for row in section.rows
     ]
     return {"report": str(outcome.report), "workspaces": [str(folder) for folder in outcome.workspaces], "rows": rows}
+
+
+def _mean(spread: Spread | None) -> float | None:
+    """A mean for JSON, which knows no NaN; None where no seed has a number."""
+    return spread.mean if spread is not None and isfinite(spread.mean) else None
 
 
 def tables(outcome: StudyOutcome) -> Any:

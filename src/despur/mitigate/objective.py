@@ -111,6 +111,19 @@ class Objective:
         return (values * self.weights).sum(0)
 
 
+def check_weights(weights: Iterable[str], terms: Iterable[str]) -> None:
+    """Refuse a weight for a term that is not trained on.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    known = sorted(terms)
+    for name in weights:
+        if name not in known:
+            hint = nearest(name, known) if known else "leave it out"
+            raise SettingsError(f"a weight is given for {name!r}, which is not trained on", where="weights", now=hint)
+
+
 def make_objective(terms: Mapping[str, Term], settings: Sequence[TrainSettings], like: Tensor) -> Objective:
     """An objective for one run a settings entry, on the device and in the precision of ``like``.
 
@@ -118,8 +131,6 @@ def make_objective(terms: Mapping[str, Term], settings: Sequence[TrainSettings],
         SettingsError: a weight is given for a term that is not in the objective.
     """
     for entry in settings:
-        for name in entry.weights.keys() - terms.keys():
-            hint = nearest(name, list(terms)) if terms else "this method has no losses"
-            raise SettingsError(f"a weight is given for {name!r}, which is not trained on", where="weights", now=hint)
+        check_weights(entry.weights, terms)
     rows = [[entry.weights.get(name, 1.0) for entry in settings] for name in terms]
     return Objective(terms, torch.tensor(rows, dtype=like.dtype, device=like.device))

@@ -92,8 +92,11 @@ def load_run(folder: Path) -> Run:
         raise WorkspaceError("it does not describe a run", where=file, now="delete the run and train again") from error
 
 
-def load_heads(file: Path) -> dict[str, Tensor]:
+def load_heads(file: Path, *, now: str = "delete the run and train again") -> dict[str, Tensor]:
     """Heads from a safetensors file, on the CPU.
+
+    Args:
+        now: what the user is to do where they cannot be read.
 
     Raises:
         WorkspaceError: the file is missing or damaged.
@@ -101,4 +104,4 @@ def load_heads(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise WorkspaceError("the heads cannot be read", where=file, now="delete the run and train again") from error
+        raise WorkspaceError("the heads cannot be read", where=file, now=now) from error

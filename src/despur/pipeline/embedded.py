@@ -160,7 +160,7 @@ class Embedded(EmbeddedImages):
     @cached_property
     def heads(self) -> dict[str, Tensor]:
         """The pre-trained heads, on the device."""
-        heads = load_heads(self.workspace.path("features", "heads.safetensors"))
+        heads = load_heads(self.workspace.path("features", "heads.safetensors"), now="delete it and embed again")
         return {name: head.to(self.device) for name, head in heads.items()}
 
     @cached_property

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
+from despur.errors import WorkspaceError
 from despur.explain.measure import ELSEWHERE, ON_OBJECT, explanation_report
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE, predict
@@ -97,11 +98,11 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
     AIoU and the other measures of maps are filled in where the stage explain has measured these same runs, else null.
     """
     workspace = embedded.workspace
-    names = run_names(workspace)
+    runs = load_runs(workspace)
 
     def work() -> None:
         splits: dict[str, Split] = {}
-        for name, run in load_runs(workspace).items():
+        for name, run in runs.items():
             if run.attribute not in splits:
                 splits[run.attribute] = split_of(embedded, split, run.attribute)
             report, _ = accuracy_of(embedded, run.heads, splits[run.attribute], run.attribute)
@@ -112,10 +113,44 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
         workspace,
         "evaluate",
         settings={"split": split},
-        inputs=fingerprint(embedded.state, runs_state(workspace), stage_state(workspace, "explain")),
-        outputs=[workspace.path("runs", name, "metrics.json") for name in names],
+        inputs=_evaluated_from(embedded),
+        outputs=[workspace.path("runs", name, "metrics.json") for name in runs],
         work=work,
     )
+
+
+def _evaluated_from(embedded: Embedded) -> str:
+    workspace = embedded.workspace
+    return fingerprint(embedded.state, runs_state(workspace), stage_state(workspace, "explain"))
+
+
+def evaluated_split(workspace: Workspace) -> str:
+    """The split that the runs were last evaluated on; "test" where they were not yet."""
+    record = workspace.record("evaluate")
+    return "test" if record is None else str(record.settings["split"])
+
+
+def check_evaluated(embedded: Embedded) -> None:
+    """Refuse metrics of other runs than those that are there now.
+
+    Raises:
+        WorkspaceError: the runs were not evaluated, or have changed since.
+    """
+    workspace = embedded.workspace
+    load_runs(workspace)
+    record = workspace.record("evaluate")
+    if record is None or record.inputs != fingerprint(record.settings, _evaluated_from(embedded)):
+        raise WorkspaceError(
+            "its runs are not evaluated yet" if record is None else "its runs have changed since they were evaluated",
+            where=workspace.root,
+            now=f"run: despur evaluate -w {workspace.root}",
+        )
+
+
+def is_explained(workspace: Workspace, stage: str = "explain") -> bool:
+    """Whether the stage explain has measured and drawn these same runs."""
+    record = workspace.record(stage)
+    return record is not None and record.settings["runs"] == runs_state(workspace)
 
 
 def metrics(run: Run, split: str, report: AccuracyReport, explained: dict[str, Any] | None) -> dict[str, Any]:
@@ -145,9 +180,8 @@ def explanations_of(workspace: Workspace, name: str, split: Split, report: Accur
         ``aiou, iou, energy, pointing``: average and worst group of each, or None; where the attribute was detected
         ``elsewhere``: means by group; and where the maps were checked ``checks``.
     """
-    record = workspace.record("explain")
     file = workspace.path(EXPLANATIONS)
-    if record is None or not file.exists() or record.settings["runs"] != runs_state(workspace):
+    if not file.exists() or not is_explained(workspace):
         return None
     table = read_parquet(file)
     if name not in table.column_names:

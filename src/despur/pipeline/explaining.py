@@ -53,14 +53,13 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     Raises:
         ModelError: the map method means nothing on this model.
         SettingsError: there is no such map method.
+        WorkspaceError: there is no run.
     """
     settings = settings or ExplainSettings()
     method = find_map_method(settings.method)
     workspace = embedded.workspace
     runs = load_runs(workspace)
     state = runs_state(workspace)
-    if not runs:
-        return False
     method.check(embedded.backbone)
     attribute = runs[PRETRAINED.name].attribute
     whole = split_of(embedded, split, attribute)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from despur.data.images import read_image
-from despur.errors import WorkspaceError
 from despur.mitigate.methods import find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
 from despur.pipeline.embedded import Embedded
+from despur.pipeline.evaluation import check_evaluated, is_explained
 from despur.pipeline.strips import STRIPS
 from despur.pipeline.training import load_runs
 from despur.report import (
@@ -35,7 +35,7 @@ def report_stage(workspaces: Sequence[Embedded], file: Path, title: str = "despu
     """Write one page over one workspace or several of the same dataset; returns its sections.
 
     Raises:
-        WorkspaceError: a workspace holds no evaluated run.
+        WorkspaceError: a workspace holds no run, or runs that have changed since they were evaluated.
     """
     sections = [section_of(embedded) for embedded in workspaces]
     first = workspaces[0]
@@ -101,19 +101,13 @@ def section_of(embedded: Embedded) -> BackboneSection:
     """One backbone's part of the report.
 
     Raises:
-        WorkspaceError: no run is evaluated.
+        WorkspaceError: there is no run, or they have changed since they were evaluated.
     """
     workspace = embedded.workspace
+    check_evaluated(embedded)
     runs = load_runs(workspace)
-    found = {name: workspace.path("runs", name, "metrics.json") for name in runs}
-    metrics = {name: read_json(file) for name, file in found.items() if file.exists()}
-    if PRETRAINED.name not in metrics:
-        raise WorkspaceError(
-            "no run is evaluated yet",
-            where=workspace.root,
-            now=f"run: despur mitigate -w {workspace.root}, then evaluate",
-        )
-    after = best_run({name: runs[name] for name in metrics})
+    metrics = {name: read_json(workspace.path("runs", name, "metrics.json")) for name in runs}
+    after = best_run(runs)
     strips, chosen = _strips(embedded)
     return BackboneSection(
         spec=embedded.model.spec,
@@ -123,7 +117,7 @@ def section_of(embedded: Embedded) -> BackboneSection:
         groups=_groups(embedded, runs[PRETRAINED.name].attribute, metrics[PRETRAINED.name], metrics.get(after or "")),
         after_title=None if after is None else find_method(runs[after].method).title,
         shown_seed=None if after is None else runs[after].seed,
-        curves=_curves({name: runs[name] for name in metrics}),
+        curves=_curves(runs),
         strips=strips,
         strips_chosen=chosen,
     )
@@ -212,9 +206,9 @@ def _curves(runs: Mapping[str, Run]) -> dict[str, Curve]:
 
 
 def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
-    """The strips that the stage explain left, and how their images were chosen."""
+    """The strips that the stage explain left of these runs, and how their images were chosen."""
     file = embedded.workspace.path(STRIPS, "strips.json")
-    if not file.exists():
+    if not file.exists() or not is_explained(embedded.workspace):
         return [], ""
     content = read_json(file)
     strips = [

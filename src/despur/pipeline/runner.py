@@ -38,6 +38,8 @@ def run_stage(
     record = workspace.record(stage)
     if record is not None and record.inputs == state and all(path.exists() for path in outputs):
         return False
+    # Stopped halfway, the stage's files are neither the old outcome nor the new one.
+    workspace.forget(stage)
     started = time.perf_counter()
     work()
     workspace.save_record(

@@ -7,13 +7,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from despur.data.quarantine import MAX_UNREADABLE
 from despur.errors import SettingsError, nearest
 from despur.features.store import EmbedSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy draws from no negative seed, and numbers of runs are counted up from it."""
+
+
+def _several(value: object) -> object:
+    """One word where a list of words is meant: ``models: birdland:resnet``."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is given twice")
+    return names
+
 
 DEFAULT_METHODS = ("clip", "erm", "erm-prior", "group-dro", "clip+lc+vc+ls", "clip+lc+vc+vs")
 """The rows of the paper's Table 4 below the pre-trained model, and ERM with the class prior."""
@@ -34,7 +50,7 @@ class ModelSettings(BaseModel):
     spec: str
     random_weights: bool = False
     trainable: Literal["projection", "attention-pool"] = "projection"
-    seed: int = 0
+    seed: Seed = 0
 
 
 class MitigateSettings(BaseModel):
@@ -54,11 +70,11 @@ class MitigateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    methods: tuple[str, ...] = DEFAULT_METHODS
+    methods: Annotated[tuple[str, ...], BeforeValidator(_several)] = DEFAULT_METHODS
     attribute: str | None = None
     groups: Literal["attribute", "verdicts", "soft-verdicts"] = "attribute"
     seeds: Annotated[int, Field(ge=1)] = 1
-    seed: int = 0
+    seed: Seed = 0
     train: dict[str, Any] = {}
     by_method: dict[str, dict[str, Any]] = {}
     by_model: dict[str, dict[str, dict[str, Any]]] = {}
@@ -85,7 +101,7 @@ class ExplainSettings(BaseModel):
     checks: Annotated[int, Field(ge=0)] = 6
     contour: bool = False
     batch_size: Annotated[int, Field(ge=1)] = 32
-    seed: int = 0
+    seed: Seed = 0
 
 
 class StudySettings(BaseModel):
@@ -95,7 +111,8 @@ class StudySettings(BaseModel):
         dataset: as :func:`~despur.catalog.load_dataset` reads it: ``waterbirds:DIR``, ``table:FILE``, ``birdland``, ...
         models: one spec or several; with several, each has a workspace of its own inside ``workspace``.
         workspace: the folder.
-        random_weights, trainable, seed: as in :class:`ModelSettings`; ``seed`` also draws splits.
+        random_weights, trainable: as in :class:`ModelSettings`.
+        seed: of random weights and of splits; and of the sections' draws where they do not give their own.
         max_unreadable: share of the images that may be unreadable.
         allow_outside: let a table name images outside its own folder.
     """
@@ -103,16 +120,37 @@ class StudySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several), AfterValidator(_each_once)]
     workspace: Path
     random_weights: bool = False
     trainable: Literal["projection", "attention-pool"] = "projection"
-    seed: int = 0
+    seed: Seed = 0
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = MAX_UNREADABLE
     allow_outside: bool = False
     embed: EmbedSettings = EmbedSettings()
     mitigate: MitigateSettings = MitigateSettings()
     explain: ExplainSettings = ExplainSettings()
+
+    def seeded(self, seed: int | None = None) -> StudySettings:
+        """The same study with ``seed`` for every draw; None: the study's own, where a section does not give one.
+
+        Raises:
+            SettingsError: ``seed`` is below 0 or too large.
+        """
+        if seed is not None:
+            checked(MitigateSettings, {"seed": seed}, where="study")
+
+        def section(settings: Settings) -> Settings:
+            own = seed is None and "seed" in settings.model_fields_set
+            return settings if own else settings.model_copy(update={"seed": self.seed if seed is None else seed})
+
+        return self.model_copy(
+            update={
+                "seed": self.seed if seed is None else seed,
+                "mitigate": section(self.mitigate),
+                "explain": section(self.explain),
+            }
+        )
 
     def model(self, spec: str) -> ModelSettings:
         """The settings of one of its models."""
@@ -139,8 +177,8 @@ def read_study(file: Path) -> StudySettings:
     home = file.resolve().parent
     # A name on the hub is no path; a folder of the same name beside the study is what is meant.
     is_path = kind not in ("birdland", "hf") or (kind == "hf" and (home / tail.split(",")[0]).is_dir())
-    dataset = f"{kind}:{home / tail}" if tail and is_path else study.dataset
-    return study.model_copy(update={"dataset": dataset, "workspace": home / study.workspace})
+    dataset = f"{kind}:{home / Path(tail).expanduser()}" if tail and is_path else study.dataset
+    return study.model_copy(update={"dataset": dataset, "workspace": home / study.workspace.expanduser()})
 
 
 def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> Settings:
@@ -158,7 +196,7 @@ def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> S
             raise SettingsError(f"there is no setting {name!r}", where=where, now=_known(kind, first["loc"])) from error
         if first["type"] == "missing":
             raise SettingsError(f"the setting {name!r} is missing", where=where, now="give it") from error
-        message = str(first["msg"])
+        message = str(first["msg"]).removeprefix("Value error, ")
         raise SettingsError(
             f"{name}: {message[0].lower()}{message[1:]}, and {first['input']!r} was given", where=where, now="change it"
         ) from error

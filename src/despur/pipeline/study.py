@@ -10,16 +10,20 @@ import torch
 
 from despur.catalog import load_backbone, load_dataset
 from despur.data.examples import Dataset
+from despur.explain.methods import find_map_method
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
 from despur.pipeline.evaluation import evaluate_stage
 from despur.pipeline.explaining import explain_stage
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.settings import StudySettings
-from despur.pipeline.training import mitigate_stage
+from despur.pipeline.training import chosen_methods, mitigate_stage
 from despur.progress import Progress, silent
 from despur.report import BackboneSection
-from despur.workspace import Workspace
+from despur.workspace import Workspace, fingerprint
+
+LONGEST_NAME = 60
+"""Letters of a model's spec in a folder's name; systems allow 255 bytes, and a letter is up to four."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ def run_study(
     Raises:
         DespurError: the dataset, a model or a setting is not what the study says.
     """
-    settings.workspace.mkdir(parents=True, exist_ok=True)
+    settings = settings.seeded()
+    # What a user mistyped is told now and not after an hour of embedding.
+    for spec in settings.models:
+        chosen_methods(settings.mitigate, spec)
+    find_map_method(settings.explain.method)
     announce(f"reading {settings.dataset}")
     dataset = load_dataset(
         settings.dataset,
@@ -58,6 +66,7 @@ def run_study(
         folder=settings.workspace,
         progress=progress,
     )
+    dataset.attribute(settings.mitigate.attribute)
     opened = [_run_model(settings, spec, dataset, device, progress, announce) for spec in settings.models]
     report = settings.workspace / "report.html"
     sections = report_stage(opened, report, title=title)
@@ -65,10 +74,22 @@ def run_study(
 
 
 def workspace_of(settings: StudySettings, spec: str) -> Path:
-    """The workspace of one of a study's models: the study's own where there is only one."""
+    """The workspace of one of a study's models: the study's own where there is only one.
+
+    Its name is the spec's letters; a digest follows where another of the models has the same ones, or very many.
+    """
     if len(settings.models) == 1:
         return settings.workspace
-    return settings.workspace / "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in spec)
+    name = _file_name(spec)
+    # Some file systems take capital letters for small ones.
+    alike = [other for other in settings.models if _file_name(other).casefold() == name.casefold()]
+    if len(alike) > 1 or len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{fingerprint(spec)[:8]}"
+    return settings.workspace / name
+
+
+def _file_name(spec: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in spec)
 
 
 def _run_model(
@@ -93,6 +114,7 @@ def _run_model(
             device=device,
             seed=model.seed,
         )
+        find_map_method(settings.explain.method).check(backbone)
         embedded = Embedded(workspace, device, backbone, progress)
         stages: dict[str, Callable[[], object]] = {
             "embed": lambda: embed_stage(

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from despur.errors import SettingsError, nearest
+from despur.errors import SettingsError, WorkspaceError, nearest
 from despur.mitigate.methods import METHODS, Method, find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
+from despur.mitigate.objective import check_weights
 from despur.mitigate.runs import Run, load_run, save_run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.trainer import DivergedError, train
-from despur.pipeline.embedded import Embedded
+from despur.pipeline.embedded import EMBED, Embedded
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy, make_study
-from despur.workspace import Workspace
+from despur.workspace import Workspace, read_json
+
+MITIGATE = "mitigate/"
+"""What the stage's name in ``workspace.json`` starts with; a method's name follows."""
+
+FEATURES = "features"
+"""In a run's ``config.json``: the fingerprint of the embedding that it was trained on."""
 
 __all__ = [
+    "chosen_methods",
     "load_runs",
     "make_study",
     "mitigate_stage",
@@ -33,27 +42,69 @@ def run_name(method: str, seed: int) -> str:
 
 
 def run_names(workspace: Workspace) -> list[str]:
-    """Finished runs in the order of the table of methods, the pre-trained model first; other losses' runs last."""
+    """Finished runs in the order of the table of methods, the pre-trained model first; other losses' runs last.
+
+    What lies below ``runs/`` from an earlier embedding, or with seeds of an earlier command, is not among them: its
+    heads do not fit these features, or its settings are not those of the method's other runs.
+    """
+    stages = workspace.about()["stages"]
+    seeds = {
+        name.removeprefix(MITIGATE): sorted(record.settings["seeds"])
+        for name, record in stages.items()
+        if name.startswith(MITIGATE)
+    }
     known = list(METHODS)
+    order = sorted(seeds, key=lambda name: (known.index(name) if name in known else len(known), name))
+    names = [run_name(method, seed) for method in order for seed in seeds[method]]
+    return [name for name in names if EMBED in stages and _is_of(workspace, name, stages[EMBED].inputs)]
 
-    def place(name: str) -> tuple[int, str, int]:
-        method, _, seed = name.rpartition("-seed")
-        method = method or name
-        return known.index(method) if method in known else len(known), method, int(seed) if method != name else 0
 
-    return sorted((folder.parent.name for folder in workspace.root.glob("runs/*/config.json")), key=place)
+def _is_of(workspace: Workspace, name: str, features: str) -> bool:
+    """Whether a run is there, and was trained on the features of that fingerprint."""
+    file = workspace.path("runs", name, "config.json")
+    if not file.exists():
+        return False
+    config = read_json(file)
+    return not isinstance(config, dict) or config.get(FEATURES, features) == features  # what is no run is told later
 
 
 def load_runs(workspace: Workspace) -> dict[str, Run]:
-    """Every finished run by name."""
-    return {name: load_run(workspace.path("runs", name)) for name in run_names(workspace)}
+    """Every finished run by name; at least one.
+
+    Raises:
+        WorkspaceError: there is none, or its files are missing or damaged.
+    """
+    names = run_names(workspace)
+    if not names:
+        raise WorkspaceError(
+            "it holds no run on these features",
+            where=workspace.root,
+            now=f"run: despur mitigate -w {workspace.root} (with --method pretrained to see the model as it came)",
+        )
+    return {name: load_run(workspace.path("runs", name)) for name in names}
 
 
 def settings_of(method: Method, settings: MitigateSettings, model: str) -> TrainSettings:
-    """The method's own settings, then those for all methods, for this one, and for this one on this model."""
-    of_model = settings.by_model.get(model, {}).get(method.name, {})
-    chosen = {**settings.train, **settings.by_method.get(method.name, {}), **of_model}
-    return TrainSettings.checked(method.settings, **chosen)
+    """The method's own settings, then those for all methods, for this one, and for this one on this model.
+
+    A weight that is given for all methods counts where the method has that loss.
+
+    Raises:
+        SettingsError: a setting is unknown or means nothing, or this method has not the loss that a weight is for.
+    """
+
+    def named(by_method: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What is said of this method, in whatever order its losses are named."""
+        mine = [said for name, said in by_method.items() if find_method(name).name == method.name]
+        return {key: value for said in mine for key, value in said.items()}
+
+    everywhere = TrainSettings.checked(method.settings, **settings.train)
+    terms = method.terms(everywhere)
+    weights = {name: weight for name, weight in everywhere.weights.items() if name in terms}
+    own = {**named(settings.by_method), **named(settings.by_model.get(model, {}))}
+    chosen = TrainSettings.checked(everywhere.model_copy(update={"weights": weights}), **own)
+    check_weights(chosen.weights, terms)
+    return chosen
 
 
 def options_by_method(methods: Sequence[str], options: Mapping[str, float]) -> dict[str, dict[str, dict[str, float]]]:
@@ -77,56 +128,69 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStu
     """Train every method with every seed, all seeds of a method side by side; returns the names of the runs.
 
     The pre-trained model is always among them, so that everything has something to be compared with. A run that
-    diverged is kept as far as it was sound, and says so.
+    diverged is kept as far as it was sound, and says so; a study goes on where another seed or method is sound.
 
     Args:
         lazy: the settings' study, where the caller reads it too.
 
     Raises:
         DespurError: an unknown method or setting, or a study that a method means nothing on.
+        DivergedError: a method's only seed diverged.
     """
     lazy = lazy or LazyStudy(embedded, settings.attribute, settings.groups)
-    methods = [find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))]
-    chosen = {method.name: settings_of(method, settings, embedded.model.spec) for method in methods}
+    chosen = chosen_methods(settings, embedded.model.spec)
     names: list[str] = []
-    for method in methods:
-        seeds = _seeds(settings) if method.seeded else [settings.seed]
+    for method, of_method in chosen:
+        seeds = list(range(settings.seed, settings.seed + settings.seeds)) if method.seeded else [settings.seed]
         names += [run_name(method.name, seed) for seed in seeds]
-        _train_method(embedded, lazy, method, chosen[method.name], seeds)
+        problem = _train_method(embedded, lazy, method, of_method, seeds)
+        if problem is not None and len(seeds) == 1:
+            raise problem
     return names
 
 
-def _seeds(settings: MitigateSettings) -> list[int]:
-    return list(range(settings.seed, settings.seed + settings.seeds))
+def chosen_methods(settings: MitigateSettings, model: str) -> list[tuple[Method, TrainSettings]]:
+    """The methods to train with their settings, the pre-trained model first; needs no data and no model.
+
+    Raises:
+        SettingsError: a method, a loss, or a setting of one is unknown or means nothing.
+    """
+    for name in {*settings.by_method, *(name for methods in settings.by_model.values() for name in methods)}:
+        find_method(name)  # a misspelt one would be passed over in silence
+    methods = {method.name: method for method in map(find_method, (PRETRAINED.name, *settings.methods))}.values()
+    chosen = [(method, settings_of(method, settings, model)) for method in methods]
+    terms = {name for method, of_method in chosen for name in method.terms(of_method)}
+    check_weights(settings.train.get("weights", {}), terms)
+    return chosen
 
 
 def _train_method(
     embedded: Embedded, lazy: LazyStudy, method: Method, settings: TrainSettings, seeds: list[int]
-) -> None:
+) -> DivergedError | None:
+    """Every seed of one method; what is to be told where none of them stayed finite."""
     workspace = embedded.workspace
     folders = [workspace.path("runs", run_name(method.name, seed)) for seed in seeds]
     checkpoint = workspace.path("runs", f".{method.name}.checkpoint")
 
     def work() -> None:
         checkpoint.parent.mkdir(exist_ok=True)
-        stopped: DivergedError | None = None
         try:
             runs = train(lazy.study, method, settings, seeds=seeds, progress=embedded.progress, checkpoint=checkpoint)
         except DivergedError as problem:
-            runs, stopped = problem.runs, problem
+            runs = problem.runs  # what was sound of them is kept
         for folder, run in zip(folders, runs, strict=True):
             folder.mkdir(exist_ok=True)
-            save_run(folder, run)
+            save_run(folder, run, {FEATURES: embedded.state})
         checkpoint.unlink(missing_ok=True)
-        if stopped is not None and len(seeds) == 1:
-            raise stopped  # what was sound of it is kept
 
     run_stage(
         workspace,
-        f"mitigate/{method.name}",
+        f"{MITIGATE}{method.name}",
         settings={**settings.model_dump(mode="json"), "attribute": lazy.attribute.name, "seeds": seeds},
         inputs=lazy.state,
         outputs=[folder / "config.json" for folder in folders],
         work=work,
         seed=seeds[0],
     )
+    runs = [load_run(folder) for folder in folders]
+    return DivergedError(runs) if all(run.diverged_step is not None for run in runs) else None

@@ -175,6 +175,13 @@ class Workspace:
             about["stages"][stage] = record
             self._write(about)
 
+    def forget(self, stage: str) -> None:
+        """Note that a stage's files are about to change; called before they do, so that half of them count as none."""
+        with self.lock():
+            about = self.about()
+            if about["stages"].pop(stage, None) is not None:
+                self._write(about)
+
     @contextmanager
     def lock(self, timeout: float = 600, on_wait: Callable[[], None] | None = None) -> Generator[None]:
         """Be the only process that writes here; may be entered again by whoever holds it.

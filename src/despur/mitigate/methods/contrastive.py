@@ -8,6 +8,9 @@ from despur.mitigate.methods.method import Method, needs_two_groups_in_a_class
 from despur.mitigate.objective import find_terms
 from despur.mitigate.settings import TrainSettings
 
+ORDER = ("clip", "lc", "vc", "ls", "vs")
+"""How a method's name lists its losses: as the paper's recipes do."""
+
 
 def method_from_losses(losses: str, weights: Mapping[str, float] | None = None) -> Method:
     """The method that minimises a weighted sum of the paper's losses.
@@ -19,7 +22,9 @@ def method_from_losses(losses: str, weights: Mapping[str, float] | None = None) 
     Raises:
         SettingsError: an unknown name, a name given twice, none at all, or a weight that is negative.
     """
-    names = [name.strip() for name in losses.replace("+", ",").split(",") if name.strip()]
+    given = [name.strip() for name in losses.replace("+", ",").split(",") if name.strip()]
+    # One order, whatever the user's: the same losses are the same method, with the same runs and settings.
+    names = sorted(given, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     settings = TrainSettings.checked(weights=dict(weights or {}))
     find_terms(names, settings)
     title = "Fine-tuned with L_CLIP" if names == ["clip"] else " + ".join(names)

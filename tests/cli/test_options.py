@@ -1,0 +1,89 @@
+"""Options that every command takes, and results that JSON can say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+QUICK = ("--epochs", 1, "--batch-size", 16)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "run",
+        "embed",
+        "predict",
+        "mitigate",
+        "evaluate",
+        "explain",
+        "report",
+        "detect",
+        "rank",
+        "birdland write",
+    ],
+)
+def test_every_command_takes_a_seed_and_json(command: str, despur) -> None:
+    shown = despur(*command.split(), "--help").stdout
+    assert "--seed" in shown
+    assert "--json" in shown
+
+
+def test_every_command_that_computes_takes_a_device(despur) -> None:
+    for command in ("demo", "run", "embed", "predict", "mitigate", "evaluate", "explain", "report"):
+        assert "--device" in despur(command, "--help").stdout
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40])
+def test_a_seed_that_nothing_can_draw_from(seed: int, own_work: Path, tmp_path: Path, despur, refused) -> None:
+    refused(despur("mitigate", "-w", own_work, "-M", "erm", *QUICK, "--seed", seed), "seed")
+    refused(despur("explain", "-w", own_work, "--seed", seed), "seed")
+    refused(despur("demo", tmp_path / "demo", "--quick", "--seed", seed), "seed")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_device_that_holds_no_numbers(own_work: Path, despur, refused) -> None:
+    refused(despur("evaluate", "-w", own_work, "--device", "meta"), "'meta'", "--device cpu")
+
+
+def test_no_losses_are_not_all_losses(own_work: Path, despur, refused) -> None:
+    refused(despur("mitigate", "-w", own_work, "--losses", ""), "method")
+    assert not (own_work / "runs").exists()
+
+
+def test_a_weight_of_a_loss(own_work: Path, despur, refused) -> None:
+    result = despur("mitigate", "-w", own_work, "--losses", "clip,vc", "--weight", "vc=0.5", *QUICK, "--json")
+    assert result.exit_code == 0, result.stderr
+    config = json.loads((own_work / "runs" / "clip+vc-seed0" / "config.json").read_text())
+    assert config["settings"]["weights"] == {"vc": 0.5}
+    refused(despur("mitigate", "-w", own_work, "--losses", "clip,vc", "--weight", "vs=2", *QUICK), "'vs'")
+
+
+def test_stages_that_need_a_run_say_which_command_makes_one(own_work: Path, despur, refused) -> None:
+    for command in ("evaluate", "explain", "report"):
+        refused(despur(command, "-w", own_work, "--json"), "despur mitigate")
+
+
+def test_explaining_leaves_the_split_that_was_evaluated(own_work: Path, despur) -> None:
+    despur("mitigate", "-w", own_work, "-M", "pretrained")
+    despur("evaluate", "-w", own_work, "--split", "val")
+    assert despur("explain", "-w", own_work, "--images", 2, "--strips", 0, "--checks", 0).exit_code == 0
+    metrics = json.loads((own_work / "runs" / "pretrained" / "metrics.json").read_text())
+    assert metrics["split"] == "val"
+
+
+def test_a_method_none_of_whose_seeds_stayed_finite_is_null_in_json(birds: Path, tmp_path: Path, despur) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        f"dataset: waterbirds:{birds}\nmodels: birdland:vit\nworkspace: work\n"
+        "mitigate: {methods: [erm, clip], seeds: 2, train: {epochs: 2, batch_size: 16},\n"
+        "  by_method: {erm: {learning_rate: 1.0e+38}}}\n"
+        "explain: {images: 2, strips: 0, checks: 0}\n"
+    )
+    result = despur("run", study, "--json")
+    assert result.exit_code == 0, result.stderr
+    (erm,) = (row for row in json.loads(result.stdout)["rows"] if row["method"] == "erm")
+    assert (erm["diverged"], erm["average"], erm["worst_group"]) == (2, None, None)

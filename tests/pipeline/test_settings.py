@@ -1,0 +1,104 @@
+"""Study files: what they mean, and what is refused before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from despur.errors import DespurError, SettingsError
+from despur.pipeline import MitigateSettings, StudySettings, read_study, run_study
+from despur.pipeline.study import workspace_of
+from despur.pipeline.training import chosen_methods
+
+
+def study(tmp_path: Path, **said: object) -> StudySettings:
+    return StudySettings.model_validate(
+        {"dataset": "birdland:birds:0.01", "models": ("birdland:resnet",), "workspace": tmp_path / "work", **said}
+    )
+
+
+def written(folder: Path, lines: str) -> StudySettings:
+    file = folder / "study.yaml"
+    file.write_text("dataset: birdland\nworkspace: work\n" + lines)
+    return read_study(file)
+
+
+def test_the_studys_seed_is_that_of_every_draw_that_gives_none_of_its_own(tmp_path: Path) -> None:
+    settings = study(tmp_path, seed=7, explain={"seed": 2}).seeded()
+    assert (settings.seed, settings.mitigate.seed, settings.explain.seed) == (7, 7, 2)
+
+
+def test_a_seed_that_is_given_over_the_file_is_that_of_every_draw(tmp_path: Path) -> None:
+    settings = study(tmp_path, seed=7, explain={"seed": 2}).seeded(5)
+    assert (settings.seed, settings.mitigate.seed, settings.explain.seed) == (5, 5, 5)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_nothing_can_draw_from_is_refused(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="seed"):
+        study(tmp_path).seeded(seed)
+    with pytest.raises(SettingsError, match="seed"):
+        written(tmp_path, f"models: [birdland:resnet]\nseed: {seed}\n")
+
+
+def test_one_model_and_one_method_need_no_brackets(tmp_path: Path) -> None:
+    settings = written(tmp_path, "models: birdland:resnet\nmitigate: {methods: erm}\n")
+    assert (settings.models, settings.mitigate.methods) == (("birdland:resnet",), ("erm",))
+
+
+def test_a_model_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'birdland:vit' is given twice"):
+        written(tmp_path, "models: [birdland:vit, birdland:vit]\n")
+
+
+def test_a_home_folder_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/wren")
+    (tmp_path / "study.yaml").write_text("dataset: waterbirds:~/birds\nmodels: birdland\nworkspace: ~/work\n")
+    settings = read_study(tmp_path / "study.yaml")
+    assert (settings.dataset, settings.workspace) == ("waterbirds:/home/wren/birds", Path("/home/wren/work"))
+
+
+def test_models_whose_specs_have_the_same_letters_have_workspaces_of_their_own(tmp_path: Path) -> None:
+    specs = ("open_clip:A/b", "open_clip:A_b", "open_clip:a/B", "open_clip:C/d", "open_clip:" + "long/" * 99)
+    settings = study(tmp_path, models=specs)
+    names = [workspace_of(settings, spec).name for spec in specs]
+    assert len({name.casefold() for name in names}) == len(specs)
+    assert names[3] == "open_clip_C_d"
+    assert max(len(name.encode()) for name in names) < 255
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ({"mitigate": {"methods": ["clip+vx"]}}, "vx"),
+        ({"mitigate": {"methods": ["erm"], "train": {"epoch": 3}}}, "epochs"),
+        ({"mitigate": {"methods": ["erm"], "train": {"weights": {"vc": 2}}}}, "'vc', which is not trained on"),
+        ({"mitigate": {"methods": ["erm"], "by_method": {"emr": {"epochs": 3}}}}, "did you mean 'erm'"),
+        ({"mitigate": {"methods": ["erm"], "attribute": "fire"}}, "fire"),
+        ({"explain": {"method": "rollouts"}}, "rollout"),
+        ({"explain": {"method": "rollout"}}, "vision transformer"),
+        ({"workspace": __file__}, "written"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_embedded(said: dict[str, object], hint: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+    with pytest.raises(DespurError, match=hint):
+        run_study(study(tmp_path, **said), device=torch.device("cpu"), announce=heard.append)
+    assert not any("embed" in line for line in heard)
+    assert not (tmp_path / "work" / "features").exists()
+
+
+def test_a_weight_for_all_methods_counts_where_the_method_has_that_loss() -> None:
+    settings = MitigateSettings(methods=("erm", "clip+vc"), train={"weights": {"vc": 2.0}})
+    weights = {method.name: chosen.weights for method, chosen in chosen_methods(settings, "birdland:resnet")}
+    assert weights == {"pretrained": {}, "erm": {}, "clip+vc": {"vc": 2.0}}
+
+
+def test_settings_of_a_method_are_found_in_whatever_order_its_losses_are_named() -> None:
+    settings = MitigateSettings(methods=("vs,vc,lc,clip",), by_method={"clip+vs+vc+lc": {"epochs": 3}})
+    assert [(method.name, chosen.epochs) for method, chosen in chosen_methods(settings, "birdland:resnet")] == [
+        ("pretrained", 300),
+        ("clip+lc+vc+vs", 3),
+    ]
