@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -25,7 +26,7 @@ from despur.pipeline.embedded import Embedded
 from despur.pipeline.reporting import section_of
 from despur.pipeline.runner import run_stage
 from despur.pipeline.training import run_names
-from despur.workspace import Workspace, read_json
+from despur.workspace import Workspace, read_json, write_parquet
 
 ERM = MitigateSettings(methods=("erm",), seeds=2, train={"epochs": 2, "batch_size": 16})
 
@@ -122,3 +123,17 @@ def test_strips_of_runs_that_have_changed_are_not_shown(mine: Embedded) -> None:
     mitigate_stage(mine, MitigateSettings(methods=("erm",), seeds=2, train={"epochs": 1, "batch_size": 16}))
     evaluate_stage(mine)
     assert not section_of(mine).strips
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"split": "test"}'])
+@pytest.mark.parametrize("file", ["runs/erm-seed0/metrics.json", "strips/strips.json"])
+def test_a_file_that_somebody_rewrote_is_named(file: str, content: str, mine: Embedded) -> None:
+    mine.workspace.path(file).write_text(content)
+    with pytest.raises(WorkspaceError, match=f"{file}: it holds no .*delete it"):
+        section_of(mine)
+
+
+def test_a_run_whose_history_is_another_table_is_named(mine: Embedded) -> None:
+    write_parquet(mine.workspace.path("runs", "erm-seed0", "history.parquet"), pa.table({"epoch": [0, 1, 2]}))
+    with pytest.raises(WorkspaceError, match="erm-seed0: it does not describe a run"):
+        evaluate_stage(mine)

@@ -77,6 +77,9 @@ def load_run(folder: Path) -> Run:
     config = read_json(file)
     try:
         settings = TrainSettings.model_validate(config["settings"])
+        history = read_parquet(folder / "history.parquet")
+        # Its kept epoch is what runs are chosen by; without it, no run can be.
+        history["worst_group"][int(config["best_epoch"])]
         return Run(
             method=str(config["method"]),
             attribute=str(config["attribute"]),
@@ -84,12 +87,14 @@ def load_run(folder: Path) -> Run:
             settings=settings,
             heads=load_heads(folder / "heads.safetensors"),
             best_epoch=int(config["best_epoch"]),
-            history=read_parquet(folder / "history.parquet"),
+            history=history,
             diverged_step=config["diverged_step"],
             seconds=float(config["seconds"]),
         )
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise WorkspaceError("it does not describe a run", where=file, now="delete the run and train again") from error
+    except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
+        raise WorkspaceError(
+            "it does not describe a run", where=folder, now="delete the run and train again"
+        ) from error
 
 
 def load_heads(file: Path, *, now: str = "delete the run and train again") -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage, stage_state
 from despur.pipeline.training import load_runs, run_names
-from despur.workspace import Workspace, fingerprint, fingerprint_file, read_json, read_parquet, write_json
+from despur.workspace import Workspace, fingerprint, fingerprint_file, read_object, read_parquet, write_json
 
 EXPLANATIONS = "explanations.parquet"
 CHECKS = "checks.json"
@@ -201,7 +201,7 @@ def explanations_of(workspace: Workspace, name: str, split: Split, report: Accur
     found: dict[str, Any] = {measure: None if one is None else one.to_json() for measure, one in reports.items()}
     shares = {measure: values(measure_column(name, measure)) for measure in ELSEWHERE}
     elsewhere = _elsewhere(shares, split, report)
-    checks = read_json(workspace.path(CHECKS)) if workspace.path(CHECKS).exists() else {"runs": {}}
+    checks = read_object(workspace.path(CHECKS), ("runs",)) if workspace.path(CHECKS).exists() else {"runs": {}}
     more = {"elsewhere": elsewhere, "checks": checks["runs"].get(name)}
     found |= {key: value for key, value in more.items() if value}
     return found if any(value is not None for value in found.values()) else None

@@ -28,7 +28,10 @@ from despur.report import (
     Strip,
     write_report,
 )
-from despur.workspace import Workspace, read_json, read_parquet, versions
+from despur.workspace import Workspace, read_json, read_object, read_parquet, versions
+
+METRICS = ("split", "accuracy", "aiou", "diverged_step")
+"""What the report reads of ``metrics.json``."""
 
 
 def report_stage(workspaces: Sequence[Embedded], file: Path, title: str = "despur report") -> list[BackboneSection]:
@@ -106,7 +109,7 @@ def section_of(embedded: Embedded) -> BackboneSection:
     workspace = embedded.workspace
     check_evaluated(embedded)
     runs = load_runs(workspace)
-    metrics = {name: read_json(workspace.path("runs", name, "metrics.json")) for name in runs}
+    metrics = {name: read_object(workspace.path("runs", name, "metrics.json"), METRICS) for name in runs}
     after = best_run(runs)
     strips, chosen = _strips(embedded)
     return BackboneSection(
@@ -210,7 +213,7 @@ def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
     file = embedded.workspace.path(STRIPS, "strips.json")
     if not file.exists() or not is_explained(embedded.workspace):
         return [], ""
-    content = read_json(file)
+    content = read_object(file, ("strips", "chosen"))
     strips = [
         Strip(
             title=f"{entry['id']}, {entry['chosen']}",

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,23 @@ def read_json(path: Path) -> Any:
     """
     with _explained(path, "JSON", (ValueError, OSError)):
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The object in a JSON file that must hold entries of these names.
+
+    Raises:
+        WorkspaceError: the file is missing, is not JSON, or holds something else.
+    """
+    value = read_json(path)
+    missing = [name for name in names if not isinstance(value, dict) or name not in value]
+    if missing:
+        raise WorkspaceError(
+            f"it holds no {missing[0]!r} and is not what despur wrote",
+            where=path,
+            now="delete it and run the stage that writes it",
+        )
+    return value
 
 
 def read_parquet(path: Path) -> pa.Table:
