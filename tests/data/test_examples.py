@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,3 +124,8 @@ def test_a_dataset_comes_back_from_examples_parquet(tmp_path_factory: pytest.Tem
     file = tmp_path_factory.getbasetemp() / "examples.parquet"
     write_parquet(file, to_arrow(dataset))
     assert same(from_arrow(read_parquet(file)), dataset)
+
+
+def test_a_table_that_despur_did_not_write_is_refused():
+    with pytest.raises(DataError, match="does not say what its columns mean"):
+        from_arrow(pa.table({"id": ["a"]}))

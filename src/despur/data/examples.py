@@ -187,8 +187,19 @@ def to_arrow(dataset: Dataset) -> pa.Table:
 
 
 def from_arrow(table: pa.Table) -> Dataset:
-    """The inverse of :func:`to_arrow`."""
-    about = json.loads((table.schema.metadata or {})[b"despur"])
+    """The inverse of :func:`to_arrow`.
+
+    Raises:
+        DataError: the table was not written by despur.
+    """
+    written = (table.schema.metadata or {}).get(b"despur")
+    if written is None:
+        raise DataError(
+            "the table does not say what its columns mean",
+            where="examples.parquet",
+            now="embed the dataset again, into a new workspace",
+        )
+    about = json.loads(written)
     attributes = tuple(Attribute(*entry) for entry in about["attributes"])
     return Dataset(
         about["spec"], Path(about["root"]), tuple(about["classes"]), attributes, table.replace_schema_metadata(None)
