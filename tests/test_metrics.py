@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from despur.errors import DataError
-from despur.metrics import AccuracyReport, accuracy_report, group_rates, wilson_interval
+from despur.metrics import AccuracyReport, accuracy_report, group_rates
+from despur.rank.statistics import wilson_interval
 
 CLASSES = ("landbird", "waterbird")
 

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from despur.errors import DataError
+from despur.rank.statistics import wilson_interval
 
-__all__ = ["AccuracyReport", "GroupAccuracy", "accuracy_report", "group_rates", "wilson_interval"]
+__all__ = ["AccuracyReport", "GroupAccuracy", "accuracy_report", "group_rates"]
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,6 @@ def group_rates(
     hits = torch.zeros(*correct.shape[:-1], count, dtype=torch.float32, device=correct.device)
     hits.index_add_(-1, groups, correct.to(torch.float32))
     return hits / torch.bincount(groups, minlength=count)
-
-
-def wilson_interval(
-    hits: Int[np.ndarray, "groups"], sizes: Int[np.ndarray, "groups"]
-) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
-    """95% Wilson interval of each proportion hits / sizes; every size is at least 1."""
-    from statsmodels.stats.proportion import proportion_confint  # here: it brings pandas, a second
-
-    low, high = proportion_confint(hits, sizes, alpha=0.05, method="wilson")
-    # Rounding can put a bound past a rate of exactly 0 or 1.
-    rates = hits / sizes
-    return np.minimum(low, rates), np.maximum(high, rates)
 
 
 def accuracy_report(

@@ -37,7 +37,9 @@ def wilson_interval(
     rate, size = proportion(k, n), np.maximum(n, 1)
     centre = rate + z**2 / (2 * size)
     half = z * np.sqrt(rate * (1 - rate) / size + z**2 / (4 * size**2))
-    return (centre - half) / (1 + z**2 / size), (centre + half) / (1 + z**2 / size)
+    low, high = (centre - half) / (1 + z**2 / size), (centre + half) / (1 + z**2 / size)
+    # At a rate of exactly 0 or 1 one bound is the rate itself, which rounding can put a little past it.
+    return np.where(rate == 0, 0.0, np.minimum(low, rate)), np.where(rate == 1, 1.0, np.maximum(high, rate))
 
 
 def newcombe_interval(

@@ -23,7 +23,6 @@ PACKAGES = (
     "pyarrow",
     "duckdb",
     "scipy",
-    "statsmodels",
 )
 """What a stage's numbers may depend on."""
 
