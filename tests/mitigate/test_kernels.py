@@ -36,6 +36,23 @@ def test_unit_projection_is_a_linear_map_and_a_normalisation(shared: bool, biase
     same_with_gradients(kernels.unit_projection(features, weight, bias), F.normalize(plain, dim=-1), leaves)
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["one set of features for all runs", "a set a run"])
+def test_gradients_written_to_scratch_are_those_of_memory_asked_for_anew(shared: bool) -> None:
+    features = normal(6, 4) if shared else normal(3, 6, 4)
+    weight = normal(3, 5, 4, seed=1).requires_grad_()
+    scratch = {of: torch.full((3, 5, 4), torch.nan, dtype=torch.float64) for of in ("once", "twice")}
+
+    def gradient(once: Tensor | None, twice: Tensor | None) -> Tensor:
+        first = kernels.unit_projection(features, weight, None, once)
+        second = kernels.unit_projection(2 * features + 1, weight, None, twice)
+        (found,) = torch.autograd.grad((first[..., 0] + second[..., 1]).sum(), [weight])
+        return found
+
+    expected = gradient(None, None)
+    for _ in range(2):
+        assert torch.equal(gradient(scratch["once"], scratch["twice"]), expected)
+
+
 def test_a_single_run_needs_no_runs_dimension() -> None:
     features, weight = normal(6, 4), normal(5, 4, seed=1)
     expected = F.normalize(features @ weight.mT, dim=-1)

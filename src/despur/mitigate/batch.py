@@ -30,6 +30,8 @@ class Batch:
         labels, groups: class and group (or groups) of each image.
         templates: a random template for each image.
         state: what a method keeps from step to step beside the heads (Group DRO's weights); a term may update it.
+        scratch: memory that steps hand on, for the weights' gradients, by what is projected; filled as it is needed.
+            Without one each step asks for its own.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Batch:
         groups: Int[Tensor, "runs images *slots"],
         templates: Int[Tensor, "runs images"],
         state: Mapping[str, Tensor],
+        scratch: dict[str, Tensor] | None = None,
     ) -> None:
         self.study = study
         self.settings = settings
@@ -52,6 +55,15 @@ class Batch:
         self.groups = groups
         self.templates = templates
         self.state = state
+        self.scratch = scratch
+
+    def _unit_projection(self, features: Tensor, side: str, of: str) -> Tensor:
+        weight, bias = self.heads[f"{side}.weight"], self.heads.get(f"{side}.bias")
+        if self.scratch is None or not weight.requires_grad:
+            return unit_projection(features, weight, bias)
+        if of not in self.scratch:
+            self.scratch[of] = torch.empty_like(weight, requires_grad=False)
+        return unit_projection(features, weight, bias, self.scratch[of])
 
     @cached_property
     def features(self) -> Tensor:
@@ -65,29 +77,25 @@ class Batch:
     @cached_property
     def images(self) -> Float[Tensor, "runs images dim"]:
         if "image.weight" in self.heads and "adapter.in.weight" not in self.heads:
-            return unit_projection(self.features, self.heads["image.weight"], self.heads.get("image.bias"))
+            return self._unit_projection(self.features, "image", "images")
         return embed_images(self.heads, self.features)
 
-    def _prompts(self, features: Tensor) -> Tensor:
-        rows = features.flatten(0, 1)
-        return unit_projection(rows, self.heads["text.weight"], self.heads.get("text.bias")).unflatten(
-            -2, features.shape[:2]
-        )
+    def _prompts(self, features: Tensor, of: str) -> Tensor:
+        return self._unit_projection(features.flatten(0, 1), "text", of).unflatten(-2, features.shape[:2])
 
     @cached_property
     def class_prompts(self) -> Float[Tensor, "runs templates classes dim"]:
-        return self._prompts(self.study.class_prompts)
+        return self._prompts(self.study.class_prompts, "class prompts")
 
     @cached_property
     def group_prompts(self) -> Float[Tensor, "runs templates groups dim"]:
         prompts, window = self.study.group_prompts, self.study.prompt_window
         if window == len(prompts):
-            return self._prompts(prompts)
+            return self._prompts(prompts, "group prompts")
         # Neighbours from where the first image's template says; each run has its own.
         chosen = (self.templates[:, :1] + torch.arange(window, device=prompts.device)) % len(prompts)
         rows = prompts[chosen].flatten(1, 2)
-        embedded = unit_projection(rows, self.heads["text.weight"], self.heads.get("text.bias"))
-        return embedded.unflatten(-2, (window, -1))
+        return self._unit_projection(rows, "text", "group prompts").unflatten(-2, (window, -1))
 
     @cached_property
     def phrase_prompts(self) -> Float[Tensor, "runs templates phrases dim"]:
@@ -98,7 +106,7 @@ class Batch:
                 where="losses",
                 now="give the attribute a phrase, or use the contrastive form",
             )
-        return self._prompts(self.study.phrase_prompts)
+        return self._prompts(self.study.phrase_prompts, "phrase prompts")
 
     @cached_property
     def class_texts(self) -> Float[Tensor, "runs classes dim"]:

@@ -19,7 +19,8 @@ SMALLEST_NORM = 1e-12
 
 class _UnitProjection(Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, scratch: Tensor | None) -> Tensor:
+        ctx.scratch = scratch
         projected = features @ weight.mT
         if bias is not None:
             projected += bias.unsqueeze(-2)
@@ -30,26 +31,31 @@ class _UnitProjection(Function):
         return unit
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
         (gradient,) = gradients
         features, unit, norms = cast("tuple[Tensor, Tensor, Tensor]", ctx.saved_tensors)
         along = (gradient * unit).sum(-1, keepdim=True)
         projected = torch.addcmul(gradient, unit, along, value=-1).div_(norms)
-        weight = projected.mT @ features if ctx.needs_input_grad[1] else None
+        weight = torch.matmul(projected.mT, features, out=ctx.scratch) if ctx.needs_input_grad[1] else None
         bias = projected.sum(-2) if ctx.needs_input_grad[2] else None
-        return None, weight, bias
+        return None, weight, bias, None
 
 
 def unit_projection(
     features: Float[Tensor, "*#runs members features"],
     weight: Float[Tensor, "*runs dim features"],
     bias: Float[Tensor, "*runs dim"] | None,
+    scratch: Float[Tensor, "*runs dim features"] | None = None,
 ) -> Float[Tensor, "*runs members dim"]:
     """``normalize(features @ weight.mT + bias, dim=-1)``; features get no gradient, for the encoders are frozen.
 
     What is projected to nothing stays 0 and passes no gradient on, in every precision.
+
+    Args:
+        scratch: where the weight's gradient is written, to be used up before the next backward pass writes there.
+            Memory that is asked for anew at every step costs more than half of the product that fills it.
     """
-    return cast("Tensor", _UnitProjection.apply(features, weight, bias))
+    return cast("Tensor", _UnitProjection.apply(features, weight, bias, scratch))
 
 
 class _SelfSimilarity(Function):

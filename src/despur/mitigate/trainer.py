@@ -147,6 +147,7 @@ class _Stack:
         trained = method.trained(self.start, settings)
         heads = {name: self.start[name].clone().requires_grad_() for name in trained}
         self.heads = {**self.start, **heads}
+        self.scratch: dict[str, Tensor] = {}
         self.first_epochs = 0 if method.second is None else method.second.first_epochs(settings.epochs)
         self.learning_rate = like.new_tensor([entry.learning_rate for entry, _ in of_run])
         self.weight_decay = like.new_tensor([entry.weight_decay for entry, _ in of_run])
@@ -213,6 +214,7 @@ class _Stack:
                 groups=epoch.groups[step],
                 templates=epoch.templates[step],
                 state=state.kept,
+                scratch=self.scratch,
             )
             values = objective.values(batch)
             total = objective.total(values)
