@@ -11,6 +11,7 @@ from despur.cli import (
     datasets,
     demo,
     detect,
+    diff,
     doctor,
     embed,
     evaluate,
@@ -21,6 +22,7 @@ from despur.cli import (
     mitigate,
     predict,
     rank,
+    repair,
     report,
     review,
     run,
@@ -51,6 +53,8 @@ app.command("figures")(figures.figures)
 app.command("report")(report.report)
 app.command("check")(check.check)
 app.command("export")(export.export)
+app.command("diff")(diff.diff)
+app.command("repair")(repair.repair)
 app.command("doctor")(doctor.doctor)
 app.add_typer(birdland.app, name="birdland")
 app.add_typer(datasets.app, name="datasets")

@@ -22,7 +22,15 @@ from despur.detect.schema import SCHEMA
 from despur.detect.vocabulary import Removal, Vocabulary
 from despur.errors import WorkspaceError
 from despur.progress import Progress, silent
-from despur.workspace import fingerprint, fingerprint_file, read_parquet, write_parquet, write_whole
+from despur.workspace import (
+    fingerprint,
+    fingerprint_file,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+    write_whole,
+)
 
 ROW_GROUP = 122_880
 """Rows that a reader takes at once: what DuckDB's threads like best."""
@@ -95,8 +103,8 @@ def detect_to_table(
         states.append(state)
         shard = folder / f"shard-{number:05d}.parquet"
         if not _is_current(shard, state):
-            table = _search(ids[span], paths[span], detector, queries, settings)
-            write_parquet(shard, table.replace_schema_metadata({**(table.schema.metadata or {}), b"state": state}))
+            write_parquet(shard, _search(ids[span], paths[span], detector, queries, settings))
+            write_json(_note(shard), {"state": state, "checksum": fingerprint_file(shard)})
     return _merge(dataset, queries, vocabulary, folder, path, states)
 
 
@@ -107,13 +115,16 @@ def _contents(image: Path) -> str:
         return "unreadable"
 
 
+def _note(shard: Path) -> Path:
+    """What lies beside a shard from the moment that it is whole: what it was computed from, and its checksum."""
+    return shard.with_suffix(".json")
+
+
 def _is_current(shard: Path, state: str) -> bool:
-    """Whether a shard is there, whole and of this state; a damaged one is as good as none."""
-    if not shard.exists():
-        return False
+    """Whether a shard is there, of this state, and byte for byte what was written; else it is as good as none."""
     try:
-        return read_parquet(shard).schema.metadata[b"state"].decode() == state
-    except (WorkspaceError, KeyError, TypeError):
+        return read_json(_note(shard)) == {"state": state, "checksum": fingerprint_file(shard)}
+    except (WorkspaceError, OSError):
         return False
 
 

@@ -77,13 +77,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        index = read_json(folder / INDEX)
-        try:
-            self.shards = [Shard.model_validate(entry) for entry in index["shards"]]
-        except (KeyError, TypeError, ValidationError) as error:
-            raise WorkspaceError(
-                "it does not describe a feature store", where=folder / INDEX, now="embed again"
-            ) from error
+        self.shards = _read_index(folder)
         # A shard none of whose images could be read does not know the features' shape.
         self._like = np.empty(0, dtype=np.float32)
         for number, shard in enumerate(self.shards):
@@ -127,8 +121,29 @@ class FeatureStore:
 
     def damaged(self) -> list[Path]:
         """Shards whose bytes are not those that were written."""
-        files = [self.folder / _array_name(number) for number in range(len(self.shards))]
-        return [file for file, shard in zip(files, self.shards, strict=True) if not _is_whole(file, shard.checksum)]
+        return _damaged(self.folder, self.shards)
+
+
+def damaged_shards(folder: Path) -> list[Path]:
+    """Shards of a store that are gone or hold other bytes than were written, even where it cannot be opened.
+
+    Raises:
+        WorkspaceError: the index is missing or damaged, so that nothing is known of the shards.
+    """
+    return _damaged(folder, _read_index(folder))
+
+
+def _read_index(folder: Path) -> list[Shard]:
+    index = read_json(folder / INDEX)
+    try:
+        return [Shard.model_validate(entry) for entry in index["shards"]]
+    except (KeyError, TypeError, ValidationError) as error:
+        raise WorkspaceError("it does not describe a feature store", where=folder / INDEX, now="embed again") from error
+
+
+def _damaged(folder: Path, shards: Sequence[Shard]) -> list[Path]:
+    files = [folder / _array_name(number) for number in range(len(shards))]
+    return [file for file, shard in zip(files, shards, strict=True) if not _is_whole(file, shard.checksum)]
 
 
 def _array_name(number: int) -> str:

@@ -17,6 +17,9 @@ from despur.errors import WorkspaceError
 from despur.mitigate.settings import TrainSettings
 from despur.workspace import read_json, read_parquet, write_json, write_parquet, write_whole
 
+MATRICES = ("image.weight", "pool.c.weight", "text.weight", "probe.weight", "context.weight")
+"""Heads of two dimensions, whatever the model."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -104,9 +107,21 @@ def load_heads(file: Path, *, now: str = "delete the run and train again") -> di
         now: what the user is to do where they cannot be read.
 
     Raises:
-        WorkspaceError: the file is missing or damaged.
+        WorkspaceError: the file is missing or damaged, or holds other tensors than heads.
     """
     try:
-        return load_file(file)
+        heads = load_file(file)
     except (SafetensorError, OSError) as error:
         raise WorkspaceError("the heads cannot be read", where=file, now=now) from error
+    if not _classifies(heads):
+        raise WorkspaceError("it holds no heads that can classify", where=file, now=now)
+    return heads
+
+
+def _classifies(heads: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are a probe, or an image side and a text side with a temperature; all of them numbers."""
+    probe = "probe.weight" in heads and "probe.bias" in heads
+    images = "image.weight" in heads or "pool.c.weight" in heads
+    texts = "text.weight" in heads or "context.weight" in heads
+    sound = all(head.dim() == 2 for name, head in heads.items() if name in MATRICES)
+    return sound and (probe or (images and texts and "logit_scale" in heads))

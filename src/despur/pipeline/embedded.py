@@ -20,6 +20,7 @@ from despur.features.encode import encode_prompts, encode_texts
 from despur.features.store import FeatureStore
 from despur.features.texts import TextStore
 from despur.mitigate.runs import load_heads
+from despur.pipeline.runner import damaged_outputs
 from despur.pipeline.settings import ModelSettings
 from despur.progress import Progress, silent
 from despur.workspace import StageRecord, Workspace, read_parquet
@@ -160,7 +161,12 @@ class Embedded(EmbeddedImages):
     @cached_property
     def heads(self) -> dict[str, Tensor]:
         """The pre-trained heads, on the device."""
-        heads = load_heads(self.workspace.path("features", "heads.safetensors"), now="delete it and embed again")
+        file = self.workspace.path("features", "heads.safetensors")
+        heads = load_heads(file, now="delete it and embed again")
+        if damaged_outputs(self.workspace, self.record, [file]):
+            raise WorkspaceError(
+                "it is not what was written", where=file, now=f"run: despur repair -w {self.workspace.root}"
+            )
         return {name: head.to(self.device) for name, head in heads.items()}
 
     @cached_property

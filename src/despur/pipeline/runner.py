@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from despur.workspace import StageRecord, Workspace, fingerprint, versions
+from despur.workspace import StageRecord, Workspace, fingerprint, fingerprint_file, versions
 
 
 def run_stage(
@@ -27,7 +27,7 @@ def run_stage(
             name for each ("mitigate/clip").
         settings: what the user chose, as plain values.
         inputs: fingerprint of everything the stage reads.
-        outputs: files that must be there for the stage to count as done.
+        outputs: files that must be there, with the bytes that were written, for the stage to count as done.
         work: writes the outputs, each as a whole file.
         seed: what the stage drew from, for the record; None: it draws nothing.
 
@@ -36,7 +36,7 @@ def run_stage(
     """
     state = fingerprint(settings, inputs)
     record = workspace.record(stage)
-    if record is not None and record.inputs == state and all(path.exists() for path in outputs):
+    if record is not None and record.inputs == state and not damaged_outputs(workspace, record, outputs):
         return False
     # Stopped halfway, the stage's files are neither the old outcome nor the new one.
     workspace.forget(stage)
@@ -50,9 +50,26 @@ def run_stage(
             versions=versions(),
             seed=seed,
             seconds=time.perf_counter() - started,
+            outputs={_place(workspace, path): fingerprint_file(path) for path in outputs},
         ),
     )
     return True
+
+
+def damaged_outputs(workspace: Workspace, record: StageRecord, outputs: Iterable[Path]) -> list[Path]:
+    """Those of a stage's files that are gone, or hold other bytes than were written."""
+    return [path for path in outputs if not _is_whole(path, record.outputs.get(_place(workspace, path)))]
+
+
+def _is_whole(path: Path, checksum: str | None) -> bool:
+    try:
+        return path.exists() if checksum is None else fingerprint_file(path) == checksum
+    except OSError:
+        return False
+
+
+def _place(workspace: Workspace, path: Path) -> str:
+    return path.relative_to(workspace.root).as_posix()
 
 
 def stage_state(workspace: Workspace, stage: str) -> str:

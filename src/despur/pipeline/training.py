@@ -24,6 +24,9 @@ MITIGATE = "mitigate/"
 FEATURES = "features"
 """In a run's ``config.json``: the fingerprint of the embedding that it was trained on."""
 
+RUN_FILES = ("heads.safetensors", "history.parquet", "config.json")
+"""What a run's folder holds when it is trained."""
+
 __all__ = [
     "chosen_methods",
     "load_runs",
@@ -188,7 +191,7 @@ def _train_method(
         f"{MITIGATE}{method.name}",
         settings={**settings.model_dump(mode="json"), "attribute": lazy.attribute.name, "seeds": seeds},
         inputs=lazy.state,
-        outputs=[folder / "config.json" for folder in folders],
+        outputs=[folder / file for folder in folders for file in RUN_FILES],
         work=work,
         seed=seeds[0],
     )

@@ -31,6 +31,7 @@ class StageRecord(BaseModel):
         versions: as :func:`versions` gives them.
         seed: what it drew from; None: it draws nothing.
         seconds: how long it took.
+        outputs: checksum of every file that it wrote, by place in the workspace; empty where an earlier despur ran it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +41,7 @@ class StageRecord(BaseModel):
     versions: dict[str, str]
     seed: int | None
     seconds: float
+    outputs: dict[str, str] = {}
 
 
 class About(TypedDict):
