@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from math import nan
 from pathlib import Path
 
 import pytest
 
-from despur.report import BackboneSection, GroupRow, MethodRow, Rate, Report, Spread, write_report
+from despur.report import BackboneSection, GroupRow, Look, MapCheck, MethodRow, Rate, Report, Spread, write_report
 from despur.report.page import render
 
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
@@ -188,3 +189,15 @@ def test_missing_numbers_are_dashes_and_empty_groups_say_so(report: Report) -> N
 def test_a_report_with_nothing_in_it_is_still_a_page(report: Report, seconds: dict[str, float]) -> None:
     empty = Report("empty", "folder:x", [], report.created, stage_seconds=seconds)
     assert "No model has been evaluated yet." in Page(render(empty)).text
+
+
+def test_where_the_model_looks_and_whether_its_maps_may_be_trusted_are_tables(section: BackboneSection) -> None:
+    looks = [Look("waterbird on water", 120, 0.1, 0.4, before=(0.2, 0.61), after=(0.55, 0.123))]
+    checks = [MapCheck("zero-shot", 0.2, 0.5, 0.8, 0.4, 0.05), MapCheck("clip+lc", 0.6, 0.5, 0.8, 0.4, 0.9)]
+    shown = replace(section, looks=looks, map_checks=checks)
+    page = Page(render(Report("r", "d", [shown], datetime(2026, 1, 1, tzinfo=UTC))))
+    text = " ".join(page.text.split())
+    assert "waterbird on water 120 images 61.0 (40.0) 12.3 20.0 (10.0) 55.0" in text
+    assert "zero-shot 0.200 (noise 0.500) 0.800 (noise 0.400) 0.050 yes" in text
+    assert "clip+lc 0.600 (noise 0.500) 0.800 (noise 0.400) 0.900 no" in text
+    assert "Where the model looks" not in render(Report("r", "d", [section], datetime(2026, 1, 1, tzinfo=UTC)))

@@ -98,6 +98,49 @@ class GroupRow:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Where one group's maps lie, as means over its images in which the attribute was detected; shares in [0, 1].
+
+    Attributes:
+        phrase: the group in words.
+        n: those images.
+        object_area, attribute_area: what a map that is the same everywhere would give.
+        before, after: (share on the object, share on the attribute); None where there are no maps.
+    """
+
+    phrase: str
+    n: int
+    object_area: float
+    attribute_area: float
+    before: tuple[float, float]
+    after: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class MapCheck:
+    """Whether one model's maps may be trusted (:func:`despur.explain.trust.check_maps`).
+
+    Attributes:
+        title: the model.
+        deletion, insertion: areas under the curves of the class's probability, in [0, 1].
+        deletion_random, insertion_random: the same for maps of noise.
+        agreement: rank correlation with the map under shuffled heads, in [-1, 1].
+    """
+
+    title: str
+    deletion: float
+    deletion_random: float
+    insertion: float
+    insertion_random: float
+    agreement: float
+
+    @property
+    def better_than_noise(self) -> bool:
+        """Whether removing what the map shows first hurts sooner than chance, and showing it first helps sooner."""
+        return self.deletion < self.deletion_random and self.insertion > self.insertion_random
+
+
+@dataclass(frozen=True)
 class Curve:
     """One training run, an entry an epoch in every sequence.
 
@@ -162,6 +205,8 @@ class BackboneSection:
         after_title: the repaired model that ``GroupRow.after`` is of; None where there is none.
         shown_seed: the seed that the group table, curves and strips are of, where there are several.
         curves: training runs by ``MethodRow.method``.
+        looks: where the maps lie, by group; empty where nothing was detected or explained.
+        map_checks: what the maps are worth, for the models that were compared.
         strips: images with explanation maps.
         strips_chosen: how those images were chosen ("at random"); empty where it is not known.
     """
@@ -175,6 +220,8 @@ class BackboneSection:
     after_title: str | None = None
     shown_seed: int | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict[str, Curve])
+    looks: Sequence[Look] = ()
+    map_checks: Sequence[MapCheck] = ()
     strips: Sequence[Strip] = ()
     strips_chosen: str = ""
 
