@@ -197,7 +197,8 @@ def test_where_the_model_looks_and_whether_its_maps_may_be_trusted_are_tables(se
     shown = replace(section, looks=looks, map_checks=checks)
     page = Page(render(Report("r", "d", [shown], datetime(2026, 1, 1, tzinfo=UTC))))
     text = " ".join(page.text.split())
+    assert "How much of the map" in text
     assert "waterbird on water 120 images 61.0 (40.0) 12.3 20.0 (10.0) 55.0" in text
     assert "zero-shot 0.200 (noise 0.500) 0.800 (noise 0.400) 0.050 yes" in text
     assert "clip+lc 0.600 (noise 0.500) 0.800 (noise 0.400) 0.900 no" in text
-    assert "Where the model looks" not in render(Report("r", "d", [section], datetime(2026, 1, 1, tzinfo=UTC)))
+    assert "How much of the map" not in render(Report("r", "d", [section], datetime(2026, 1, 1, tzinfo=UTC)))
