@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,9 @@ def embed(
     batch_size: Annotated[int, typer.Option(help="Images that go through the encoder together.")] = 64,
     dtype: Annotated[str, typer.Option(help="Precision of the features on disk: float16 or float32.")] = "float16",
     max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
+    prompts: Annotated[
+        Path | None, typer.Option(help="YAML file of templates, and of what classes and attributes are called in them.")
+    ] = None,
     allow_outside: Annotated[bool, typer.Option(help="Let a table name images outside its own folder.")] = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -50,6 +54,7 @@ def embed(
     from despur.pipeline import ModelSettings, embed_stage
     from despur.pipeline.embedded import Embedded
     from despur.pipeline.settings import checked
+    from despur.pipeline.wording import read_wording, wording_stage
     from despur.workspace import Workspace
 
     chosen = checked(EmbedSettings, {"batch_size": batch_size, "dtype": dtype}, where="embed")
@@ -58,11 +63,13 @@ def embed(
         {"spec": model, "random_weights": random_weights, "trainable": trainable, "seed": seed},
         where="model",
     )
+    wording = read_wording(prompts)
     where = choose_device(device)
     examples = load_dataset(dataset, seed=seed, allow_outside=allow_outside, folder=workspace, progress=bar)
     backbone = load_backbone(model, random_weights=random_weights, trainable=trainable, device=where, seed=seed)
     opened = Workspace.create(workspace, dataset=dataset, model=model, on_wait=say_waiting)
     with opened.lock(on_wait=say_waiting):
+        reworded = wording_stage(opened, wording, examples, backbone)
         computed = embed_stage(
             opened,
             examples,
@@ -78,6 +85,7 @@ def embed(
         "images": len(embedded.store),
         "unreadable": len(embedded.store.unreadable),
         "computed": computed,
+        "reworded": reworded,
     }
     show(
         result,
@@ -85,6 +93,7 @@ def embed(
         text=lambda: (
             f"{result['images']} images embedded in {opened.root}"
             + (f", {result['unreadable']} unreadable (quarantine.parquet)" if result["unreadable"] else "")
-            + ("" if computed else "; everything was up to date")
+            + ("" if computed else "; they were up to date" if reworded else "; everything was up to date")
+            + ("; prompts are worded anew, and what was made with others counts no more" if reworded else "")
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from despur.backbones.prompts import fill, openai_templates
+from despur.backbones.prompts import fill
 from despur.backbones.protocol import Backbone
 from despur.catalog import load_backbone
 from despur.data.examples import Attribute, Dataset, from_arrow
@@ -22,10 +23,17 @@ from despur.features.texts import TextStore
 from despur.mitigate.runs import load_heads
 from despur.pipeline.runner import damaged_outputs
 from despur.pipeline.settings import ModelSettings
+from despur.pipeline.wording import WORDING, Wording
 from despur.progress import Progress, silent
-from despur.workspace import StageRecord, Workspace, read_parquet
+from despur.workspace import StageRecord, Workspace, fingerprint, read_parquet
 
 EMBED = "embed"
+
+
+def embedded_state(stages: Mapping[str, StageRecord]) -> str:
+    """Fingerprint of what every later stage reads: the embedding and, where they are not the dataset's, the words."""
+    words = stages.get(WORDING)
+    return stages[EMBED].inputs if words is None else fingerprint(stages[EMBED].inputs, words.inputs)
 
 
 class EmbeddedImages(ABC):
@@ -57,17 +65,33 @@ class EmbeddedImages(ABC):
     def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
         """Features of the chosen images, on the CPU: [rows, ...]."""
 
+    @cached_property
     @abstractmethod
-    def prompts(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
+    def wording(self) -> Wording:
+        """The templates, and what classes and attributes are called in them."""
+
+    @abstractmethod
+    def filled(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
         """Text features of every template with every phrase, on the device."""
 
-    @cached_property
-    def class_prompts(self) -> Float[Tensor, "templates classes d_text"]:
-        return self.prompts(list(self.dataset.classes))
+    def prompts(self, phrases: Sequence[str | tuple[str, ...]]) -> Float[Tensor, "prompts phrases d_text"]:
+        """Text features of every template with every phrase, on the device.
 
-    def group_prompts(self, attribute: Attribute) -> Float[Tensor, "templates groups d_text"]:
+        A phrase may be several that mean the same, as ``wording`` names a class. Each phrase has the same number of
+        rows, a template in a variant each, so that the mean over rows weighs its alternatives alike.
+        """
+        each = [(phrase,) if isinstance(phrase, str) else phrase for phrase in phrases]
+        count = self.wording.variants
+        rows = [self.filled([texts[number * len(texts) // count] for texts in each]) for number in range(count)]
+        return torch.cat(rows)
+
+    @cached_property
+    def class_prompts(self) -> Float[Tensor, "prompts classes d_text"]:
+        return self.prompts([self.wording.names(name) for name in self.dataset.classes])
+
+    def group_prompts(self, attribute: Attribute) -> Float[Tensor, "prompts groups d_text"]:
         """Prompts of every group of an attribute, in the order of the group index."""
-        return self.prompts(self.dataset.group_phrases(attribute))
+        return self.prompts(self.wording.group_phrases(self.dataset.classes, attribute))
 
 
 class InMemory(EmbeddedImages):
@@ -75,12 +99,21 @@ class InMemory(EmbeddedImages):
 
     Args:
         images: features, a row an image of the dataset.
+        wording: what prompts are made of; None: OpenAI's templates and the dataset's own words.
     """
 
     def __init__(
-        self, dataset: Dataset, backbone: Backbone, images: Tensor, *, device: torch.device, progress: Progress = silent
+        self,
+        dataset: Dataset,
+        backbone: Backbone,
+        images: Tensor,
+        *,
+        device: torch.device,
+        progress: Progress = silent,
+        wording: Wording | None = None,
     ) -> None:
         self._dataset, self._backbone, self.images = dataset, backbone, images
+        self._wording = wording or Wording()
         self.device, self.progress = device, progress
         self._texts: dict[str, Tensor] = {}
 
@@ -99,8 +132,12 @@ class InMemory(EmbeddedImages):
     def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
         return self.images[torch.from_numpy(indices)]
 
-    def prompts(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
-        templates = openai_templates()
+    @cached_property
+    def wording(self) -> Wording:
+        return self._wording
+
+    def filled(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
+        templates = self.wording.templates
         missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
         if missing:
             features = encode_prompts(self._backbone, templates, missing, progress=self.progress).to(self.device)
@@ -142,8 +179,9 @@ class Embedded(EmbeddedImages):
 
     @property
     def state(self) -> str:
-        """Fingerprint of the embed stage; an error where it has not finished, as for ``record``."""
-        return self.record.inputs
+        """Fingerprint of the embedding and of the wording; an error where it has not finished, as for ``record``."""
+        _ = self.record
+        return embedded_state(self.workspace.about()["stages"])
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -187,10 +225,16 @@ class Embedded(EmbeddedImages):
             seed=settings.seed,
         )
 
-    def prompts(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
+    @cached_property
+    def wording(self) -> Wording:
+        record = self.workspace.record(WORDING)
+        return Wording() if record is None else Wording.model_validate(record.settings)
+
+    def filled(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
         """Text features of every template with every phrase, on the device; each text is encoded once a workspace."""
-        templates = openai_templates()
-        store = TextStore(self.workspace.path("features", "texts.safetensors"), self.state)
+        templates = self.wording.templates
+        # Other words change no text's features: what was encoded for earlier ones stays good.
+        store = TextStore(self.workspace.path("features", "texts.safetensors"), self.record.inputs)
         features = store.features(
             fill(templates, phrases), lambda texts: encode_texts(self.backbone, texts, progress=self.progress)
         )
