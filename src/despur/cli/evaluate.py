@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,11 +10,22 @@ from despur.cli.console import command, show
 from despur.cli.opening import opened
 from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from despur.pipeline.blending import BlendCurve
+
 
 @command
 def evaluate(
     workspace: WorkspaceOption,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    blend_curve: Annotated[
+        bool, typer.Option("--blend-curve", help="Also judge blends of the original weights and a run's.")
+    ] = False,
+    run: Annotated[
+        str | None, typer.Option(help="Which run's weights are blended; by default the best on validation.")
+    ] = None,
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
@@ -24,14 +35,54 @@ def evaluate(
 
     Example: despur evaluate -w WORK --json
     """
+    from dataclasses import asdict
+
+    from rich.console import Group
+
+    from despur.errors import SettingsError
     from despur.pipeline import evaluate_stage
+    from despur.pipeline.blending import blend_stage
     from despur.pipeline.reporting import section_of
     from despur.pipeline.training import run_names
     from despur.report import summary_table
     from despur.workspace import read_json
 
+    if run is not None and not blend_curve:
+        raise SettingsError(
+            "every run is evaluated", where="--run", now="leave it out, or add --blend-curve to blend its weights"
+        )
     with opened(workspace, device) as embedded:
         evaluate_stage(embedded, split)
         names = run_names(embedded.workspace)
-        found = {name: read_json(embedded.workspace.path("runs", name, "metrics.json")) for name in names}
-        show({"runs": found}, as_json=as_json, text=lambda: summary_table(section_of(embedded)))
+        found: dict[str, Any] = {
+            "runs": {name: read_json(embedded.workspace.path("runs", name, "metrics.json")) for name in names}
+        }
+        curve = blend_stage(embedded, run, split) if blend_curve else None
+        if curve is not None:
+            points = [asdict(point) for point in curve.points]
+            found["blend"] = {"run": curve.run, "split": split, "points": points, "files": [*map(str, curve.files)]}
+        show(
+            found,
+            as_json=as_json,
+            text=lambda: Group(summary_table(section_of(embedded)), *([] if curve is None else [_blend_table(curve)])),
+        )
+
+
+def _blend_table(curve: BlendCurve) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"\nblends of the original weights and {curve.run}'s", style="bold"),
+        caption=Text("\n".join(map(str, curve.files)), style="dim"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+    )
+    for name in ("share repaired", "average (%)", "worst group (%)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in curve.points:
+        table.add_row(f"{point.share:g}", f"{100 * point.average:.1f}", f"{100 * point.worst_group:.1f}")
+    return table
