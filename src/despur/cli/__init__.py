@@ -24,6 +24,7 @@ from despur.cli import (
     rank,
     repair,
     report,
+    reproduce,
     review,
     run,
     verdicts,
@@ -55,6 +56,7 @@ app.command("check")(check.check)
 app.command("export")(export.export)
 app.command("diff")(diff.diff)
 app.command("repair")(repair.repair)
+app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
 app.add_typer(birdland.app, name="birdland")
 app.add_typer(datasets.app, name="datasets")

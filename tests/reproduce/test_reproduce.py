@@ -1,0 +1,101 @@
+"""The way from a Waterbirds download to the paper's tables, on scenes of birdland packed as the download is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from despur.catalog import load_dataset
+from despur.cli import app
+from despur.errors import SettingsError
+from despur.reproduce import Beside, group_sizes, waterbirds_study
+from despur.reproduce.beside import architecture
+
+
+def despur(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_all_tables_come_out_of_one_study_and_a_second_call_computes_nothing(birds: Path, tmp_path: Path):
+    command = ("reproduce", "all", "--waterbirds", birds, "-w", tmp_path / "work", "-m", "birdland:resnet")
+    said = despur(*command, "--seeds", "2", "--epochs", "2", "--json")
+    assert said.exit_code == 0, said.output
+    numbers = json.loads(said.stdout)["numbers"]
+    assert [number["table"] for number in numbers] == ["table1"] * 4 + ["table2"] * 4 + ["table4"] * 24
+    assert sum(number["ours"] for number in numbers[:4]) == len(load_dataset(f"waterbirds:{birds}").split_rows("train"))
+    assert numbers[0]["published"] == 3498
+    assert numbers[0]["difference"] == numbers[0]["ours"] - 3498
+    zero_shot = {number["column"]: number["ours"] for number in numbers[8:12]}
+    groups = [number["ours"] for number in numbers[4:8]]
+    assert zero_shot["worst_group"] == pytest.approx(min(groups))
+    sizes = [number["ours"] for number in numbers[:4]]
+    expected = sum(group * size for group, size in zip(groups, sizes, strict=True)) / sum(sizes)
+    assert zero_shot["average"] == pytest.approx(expected)
+    assert all(number["published"] is None for number in numbers[4:])
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "work" / "runs").rglob("heads.safetensors")}
+    assert despur(*command, "--seeds", "2", "--epochs", "2").exit_code == 0
+    assert made == {file: file.stat().st_mtime_ns for file in made}
+
+
+def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(birds: Path, tmp_path: Path):
+    said = despur(
+        "reproduce",
+        "table4",
+        "--waterbirds",
+        birds,
+        "-w",
+        tmp_path / "work",
+        "-m",
+        "birdland:vit",
+        "--dry-run",
+        "--json",
+    )
+    (effort,) = json.loads(said.stdout)["efforts"]
+    assert effort["images"] == len(load_dataset(f"waterbirds:{birds}"))
+    assert effort["seconds"] > 0
+    assert not (tmp_path / "work").exists()
+
+
+def test_table_1_needs_no_model(birds: Path, tmp_path: Path):
+    said = despur("reproduce", "table1", "--waterbirds", birds, "-w", tmp_path / "work")
+    assert said.exit_code == 0
+    assert "3,498" in said.stdout
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_unknown_table_is_told_with_the_nearest_one(birds: Path, tmp_path: Path):
+    said = despur("reproduce", "tabel4", "--waterbirds", birds, "-w", tmp_path / "work")
+    assert said.exit_code == 2
+    assert "table4" in said.output
+
+
+def test_the_two_recipes_are_the_papers_and_the_released_commands():
+    paper = waterbirds_study(Path("d"), Path("w")).mitigate
+    assert (paper.train["learning_rate"], paper.train["weight_decay"], paper.train["epochs"]) == (1e-5, 1e-4, 300)
+    assert paper.by_model["open_clip:ViT-L-14-336/openai"]["erm"] == {"batch_size": 32}
+    released = waterbirds_study(Path("d"), Path("w"), models=["open_clip:RN50/openai"], recipe="released")
+    assert released.trainable == "attention-pool"
+    assert released.mitigate.train["similarity"] == "cosine"
+    with pytest.raises(SettingsError, match="no settings 'papr'"):
+        waterbirds_study(Path("d"), Path("w"), recipe="papr")
+
+
+def test_a_specs_architecture_is_what_the_paper_calls_its_backbone():
+    assert architecture("open_clip:RN50/openai") == "RN50"
+    assert architecture("open_clip:ViT-L-14-336/folder/weights.pt") == "ViT-L-14-336"
+
+
+def test_a_difference_is_ours_minus_the_papers():
+    assert Beside("table2", "m", "r", "c", 0.25, 0.5).difference == 0.25
+    assert Beside("table2", "m", "r", "c", None, 0.5).difference is None
+
+
+def test_table_1_counts_training_images_of_each_group(birds: Path):
+    dataset = load_dataset(f"waterbirds:{birds}")
+    sizes = {number.row: number.ours for number in group_sizes(dataset)}
+    assert list(sizes) == ["landbird on land", "landbird on water", "waterbird on land", "waterbird on water"]
+    groups = dataset.groups("water")[dataset.split_rows("train")].tolist()
+    assert list(sizes.values()) == [groups.count(group) for group in range(4)]
