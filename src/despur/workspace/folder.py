@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -20,6 +21,9 @@ from despur.workspace.files import cannot_write, read_json, write_json
 SCHEMA_VERSION = 1
 READ_BY = "0.1"
 """The first despur that reads SCHEMA_VERSION; written into every workspace, so that an older one can name it."""
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What a disk says that is full, may not be written, or fails."""
 
 
 class StageRecord(BaseModel):
@@ -193,7 +197,8 @@ class Workspace:
             on_wait: called once if another process has the workspace, before the wait.
 
         Raises:
-            WorkspaceError: another process still has it after ``timeout``; its id is named.
+            WorkspaceError: another process still has it after ``timeout``; its id is named. Or the disk is full,
+                read-only or failing while the block runs.
         """
         holder = self.root / ".lock.holder"
         # A singleton: a second Workspace of the same folder in this process enters the same lock instead of waiting
@@ -224,7 +229,17 @@ class Workspace:
                 for partial in self.root.rglob(".*.????????.partial*"):
                     partial.unlink(missing_ok=True)
             yield
+        except OSError as error:
+            # Any of a stage's reads and writes may meet it; a sentence for each call would say no more.
+            if error.errno not in OF_THE_DISK:
+                raise
+            raise WorkspaceError(
+                f"the disk refused ({(error.strerror or str(error)).lower()})",
+                where=error.filename or self.root,
+                now="make room or mend it; the same command goes on from there",
+            ) from error
         finally:
             if outermost:
-                holder.unlink(missing_ok=True)
+                with suppress(OSError):  # a disk that refuses has been told of already
+                    holder.unlink(missing_ok=True)
             lock.release()
