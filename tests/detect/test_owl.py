@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from transformers import CLIPTokenizer, OwlViTConfig, OwlViTForObjectDetection, OwlViTImageProcessor, OwlViTProcessor
+from transformers.utils import logging as transformers_logging
 
 from despur.detect import owl as owl_module
 from despur.detect.protocol import NOT_FINITE
@@ -93,6 +95,21 @@ def test_a_phrase_longer_than_the_text_context_is_left_out_and_named(owl: Any) -
     assert queries.phrases == ("water",)
     assert queries.removed[0].phrase == long
     assert "longer than the text context" in queries.removed[0].reason
+
+
+def test_the_tokenizer_does_not_warn_of_what_is_reported(owl: Any) -> None:
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logger = transformers_logging.get_logger("transformers")
+    logger.addHandler(handler)
+    owl.processor.tokenizer.deprecation_warnings.clear()  # it warns once
+    try:
+        owl.detector.fingerprint()
+        owl.detector.encode(["a very long winded name of a thing"])
+    finally:
+        logger.removeHandler(handler)
+    assert heard == []
 
 
 def test_no_phrase_at_all_shows_nothing(owl: Any) -> None:

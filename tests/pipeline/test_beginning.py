@@ -56,8 +56,22 @@ def test_the_file_is_a_study_of_the_same_dataset(waterbirds_home: Path, tmp_path
     assert load_dataset(study.dataset).table.equals(load_dataset(begun.spec).table)
     assert begun.seen[0] == "40 images: 18 train, 12 val, 10 test"
     text = begun.file.read_text()
+    assert (study.detect, study.rank) == (None, None)
     assert "landbird: 3 training images with water, 6 without" in text
     assert "masks for 40 images" in text
+
+
+def test_the_commented_sections_mean_something(waterbirds_home: Path, tmp_path: Path) -> None:
+    file = begin_study(waterbirds_home, tmp_path / "study.yaml").file
+    text = file.read_text()
+    for name in ("detect", "rank"):
+        assert f"# {name}: {{" in text
+        text = text.replace(f"# {name}: {{", f"{name}: {{")
+    file.write_text(text)
+    study = read_study(file)
+    assert study.detect is not None
+    assert study.rank is not None
+    assert (study.detect.detector, study.detect.vocabulary, study.rank.min_count) == ("owlvit", ("builtin",), 10)
 
 
 def test_a_study_beside_its_data_may_be_moved_with_it(tmp_path: Path) -> None:

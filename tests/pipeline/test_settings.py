@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from despur.detect import DetectSettings
 from despur.errors import DespurError, SettingsError
-from despur.pipeline import MitigateSettings, StudySettings, read_study, run_study
+from despur.pipeline import ExplainSettings, MitigateSettings, StudySettings, read_study, run_study
+from despur.pipeline.settings import SearchSettings
 from despur.pipeline.study import workspace_of
 from despur.pipeline.training import chosen_methods
+from despur.rank import RankSettings
 
 
 def study(tmp_path: Path, **said: object) -> StudySettings:
@@ -80,6 +83,11 @@ def test_models_whose_specs_have_the_same_letters_have_workspaces_of_their_own(t
         ({"explain": {"method": "rollouts"}}, "rollout"),
         ({"explain": {"method": "rollout"}}, "vision transformer"),
         ({"workspace": __file__}, "written"),
+        ({"detect": {"detector": "owl-vit"}}, "did you mean 'owlvit'"),
+        ({"detect": {"detector": "birdland:detectr"}}, "write birdland:detector"),
+        ({"detect": {"vocabulary": "file:/nowhere/words.txt"}}, "words.txt: it cannot be read"),
+        ({"detect": {"split": "tset"}}, "did you mean 'test'"),
+        ({"detect": {"split": "val"}, "rank": {"split": "test"}}, "only the split 'val' was searched"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_embedded(said: dict[str, object], hint: str, tmp_path: Path) -> None:
@@ -102,3 +110,32 @@ def test_settings_of_a_method_are_found_in_whatever_order_its_losses_are_named()
         ("pretrained", 300),
         ("clip+lc+vc+vs", 3),
     ]
+
+
+def test_a_setting_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'seed' is given twice, in lines 4 and 5"):
+        written(tmp_path, "models: birdland\nseed: 1\nseed: 2\n")
+
+
+def test_what_is_looked_for_is_asked_for_by_name(tmp_path: Path) -> None:
+    plain = written(tmp_path, "models: birdland\n")
+    assert (plain.detect, plain.rank) == (None, None)
+    empty = written(tmp_path, "models: birdland\ndetect:\nrank:\nexplain:\n")
+    assert empty.detect is not None
+    assert (empty.detect.search, empty.rank, empty.explain) == (SearchSettings(), RankSettings(), ExplainSettings())
+
+
+def test_a_section_detect_says_what_is_looked_for_and_how(tmp_path: Path) -> None:
+    (tmp_path / "owl").mkdir()
+    lines = "models: birdland\ndetect: {detector: 'hf:owl', vocabulary: [builtin, 'file:words.txt'], batch_size: 2}\n"
+    detect = written(tmp_path, lines).detect
+    assert detect is not None
+    assert detect.search == SearchSettings(
+        detector=f"hf:{tmp_path / 'owl'}", vocabulary=("builtin", f"file:{tmp_path / 'words.txt'}")
+    )
+    assert detect.effort == DetectSettings(batch_size=2)
+
+
+def test_nothing_can_be_ranked_that_is_not_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a section 'rank' needs a section 'detect'"):
+        written(tmp_path, "models: birdland\nrank: {top: 3}\n")

@@ -123,6 +123,7 @@ GOOD = "class,attribute,verdict,who,when,note,image\neraser,hand,spurious,Ada,20
         ("v.yaml", "verdicts: 3", "no list"),
         ("v.yaml", "verdicts: [{class: eraser}]", "line 1: attribute"),
         ("v.yaml", "[" * 1200, "not plain YAML"),
+        ("v.yaml", "verdicts: []\nverdicts: []\n", "'verdicts' is given twice, in lines 1 and 2"),
         ("v.txt", GOOD, ".csv or .yaml"),
     ],
 )

@@ -97,7 +97,7 @@ class GroundingDinoDetector:
 
     def fingerprint(self) -> str:
         """Digest over weights, preprocessing, tokens and settings."""
-        probe = self._tokenizer("quick brown fox, 23 jpegs!")["input_ids"]
+        probe = self._tokenizer("quick brown fox, 23 jpegs!", verbose=False)["input_ids"]
         settings = [self.threshold, self.text_threshold, self._room]
         return fingerprint(
             weights_digest(self._model),
@@ -111,7 +111,7 @@ class GroundingDinoDetector:
         full_stop = self._tokenizer.convert_tokens_to_ids(".")
         # Full stops and question marks part phrases for this model, so that a phrase cannot hold one.
         words = [phrase.replace(".", " ").replace("?", " ") for phrase in phrases]
-        tokens = self._tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+        tokens = self._tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"] if words else []
         kept, removed = list[str](), list[Removal]()
         batches: list[list[list[int]]] = []
         used = self._room

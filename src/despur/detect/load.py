@@ -68,11 +68,7 @@ def load_detector(
         if backbone is None:
             raise SettingsError("the tagger asks the model under study, and none is given", now="name it with --model")
         return Tagger(backbone, **chosen)
-    kind, _, place = spec.partition(":")
-    if spec not in CHECKPOINTS and (kind != "hf" or not place):
-        known = [*CHECKPOINTS, "tagger", "column", "hf:NAME-or-DIR"]
-        raise SettingsError(f"there is no detector {spec!r}", now=nearest(spec, known))
-    name = CHECKPOINTS.get(spec, place)
+    name = checkpoint_of(spec)
     try:
         return _from_checkpoint(name, spec, device, chosen)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -82,6 +78,19 @@ def load_detector(
             where=spec,
             now="download its folder where there is a network and name it with --detector hf:DIR, or use tagger",
         ) from error
+
+
+def checkpoint_of(spec: str) -> str:
+    """The checkpoint's name on the hub or its folder, for a spec that names one.
+
+    Raises:
+        SettingsError: the spec is unknown.
+    """
+    kind, _, place = spec.partition(":")
+    if spec not in CHECKPOINTS and (kind != "hf" or not place):
+        known = [*CHECKPOINTS, "birdland:detector", "tagger", "column", "hf:NAME-or-DIR"]
+        raise SettingsError(f"there is no detector {spec!r}", now=nearest(spec, known))
+    return CHECKPOINTS.get(spec, place)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class OwlDetector:
 
     def fingerprint(self) -> str:
         """Digest over weights, preprocessing, tokens and settings."""
-        probe = self._tokenizer([self.template.format("quick brown fox, 23 jpegs!")])["input_ids"]
+        probe = self._tokenizer([self.template.format("quick brown fox, 23 jpegs!")], verbose=False)["input_ids"]
         return fingerprint(
             weights_digest(self._model),
             {

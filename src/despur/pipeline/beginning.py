@@ -156,6 +156,11 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
     yield "  batch_size: 64"
     yield "  dtype: float16  # or float32: twice the disk"
     yield ""
+    yield "# What else the images show, and which of it the model's accuracy hangs on. `despur review` shows it to a"
+    yield "# person; with `groups: verdicts` below, the next run retrains by what that person says."
+    yield "# detect: {detector: owlvit, vocabulary: builtin}"
+    yield "# rank: {min_count: 10}"
+    yield ""
     yield "mitigate:"
     yield from _about_attribute(dataset)
     yield f"  methods: [{', '.join(DEFAULT_METHODS)}]"

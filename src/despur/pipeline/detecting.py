@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
-from pydantic import BaseModel, ConfigDict, Field
 
 from despur.birdland.detector_model import DETECTED, load_small_detector
 from despur.data.examples import SPLITS, Dataset
@@ -31,6 +30,7 @@ from despur.detect import (
     to_table,
     write_detections,
 )
+from despur.detect.load import checkpoint_of
 from despur.detect.protocol import Detector
 from despur.detect.tagger import Tagger
 from despur.errors import ModelError, SettingsError, WorkspaceError, nearest
@@ -39,33 +39,13 @@ from despur.features.predict import PREDICTED_AT_ONCE
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint, table_fingerprint
 from despur.pipeline.runner import run_stage
+from despur.pipeline.settings import SearchSettings
 from despur.workspace import Workspace, fingerprint
 
 DETECT = "detect"
 COLUMN = "column"
+TAGGER = "tagger"
 BIRDLAND = "birdland"
-
-
-class SearchSettings(BaseModel):
-    """What is looked for, with what.
-
-    Attributes:
-        detector: ``owlvit``, ``owlv2``, ``grounding-dino``, ``hf:NAME-or-DIR``, ``birdland:detector``, ``tagger`` (the
-            model under study itself), or ``column`` (the attributes that the dataset states).
-        vocabulary: ``builtin``, ``imagenet``, ``visual-genome:DIR``, ``file:PATH``, ``birdland``; several are merged.
-        threshold: score above which something is seen; None: the detector's own habit.
-        synonyms: phrases whose text embedding is at least this close to a class's are not looked for (cosine); None:
-            only the names of classes, their plurals and compounds are left out.
-        split: only this split's images are searched; None: all.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    detector: str = "owlvit"
-    vocabulary: Annotated[tuple[str, ...], Field(min_length=1)] = ("builtin",)
-    threshold: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    synonyms: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +66,7 @@ class Search:
         split = self.settings.split
         if split is None:
             return np.arange(len(self.embedded.dataset))
-        if split not in SPLITS:
-            raise SettingsError(f"there is no split {split!r}", where=DETECT, now=nearest(split, SPLITS))
+        check_split(split)
         return self.embedded.dataset.split_rows(split)
 
     @cached_property
@@ -176,13 +155,43 @@ def named_detector(spec: str, embedded: EmbeddedImages, *, threshold: float | No
         SettingsError: the spec is unknown.
         ModelError: its files cannot be had, or are of another kind.
     """
-    kind, _, tail = spec.partition(":")
-    if kind == BIRDLAND:
-        if tail not in ("", "detector"):
-            raise ModelError(f"no built-in detector is called {tail!r}", where=spec, now="write birdland:detector")
+    if is_built_in(spec):
         return load_small_detector(threshold=threshold, device=embedded.device)
-    backbone = embedded.backbone if spec == "tagger" else None
+    backbone = embedded.backbone if spec == TAGGER else None
     return load_detector(spec, threshold=threshold, device=embedded.device, backbone=backbone)
+
+
+def is_built_in(spec: str) -> bool:
+    """Whether a spec names the detector that despur brings with it.
+
+    Raises:
+        ModelError: it names another one of ``birdland``, and there is none.
+    """
+    kind, _, tail = spec.partition(":")
+    if kind == BIRDLAND and tail not in ("", "detector"):
+        raise ModelError(f"no built-in detector is called {tail!r}", where=spec, now="write birdland:detector")
+    return kind == BIRDLAND
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that no dataset has."""
+    if split not in SPLITS:
+        raise SettingsError(f"there is no split {split!r}", where=DETECT, now=nearest(split, SPLITS))
+
+
+def check_search(settings: SearchSettings) -> None:
+    """Tell what a search cannot begin with, before any image is read and any model is built.
+
+    Raises:
+        DespurError: as :func:`detect_stage`, as far as that can be known without the images.
+    """
+    if settings.split is not None:
+        check_split(settings.split)
+    if settings.detector == COLUMN:
+        return
+    read_vocabulary(settings.vocabulary)
+    if not is_built_in(settings.detector) and settings.detector != TAGGER:
+        checkpoint_of(settings.detector)
 
 
 def _without_synonyms(embedded: EmbeddedImages, vocabulary: Vocabulary, cosine: float) -> Vocabulary:

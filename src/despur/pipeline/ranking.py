@@ -40,7 +40,7 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None) -> bool
     """
     workspace = embedded.workspace
     found, searched = finished_search(workspace)
-    settings = _within(settings or RankSettings(), found.split)
+    settings = within(settings or RankSettings(), found.split)
     if workspace.record("predict") is None:
         raise WorkspaceError(
             "nothing is predicted yet", where=workspace.root, now=f"run: despur predict -w {workspace.root}"
@@ -91,14 +91,21 @@ def ranked(embedded: EmbeddedImages, detections: pa.Table, settings: RankSetting
         predictions,
         detections,
         dataset.classes,
-        _within(settings, known[SPLIT].decode() if SPLIT in known else None),
+        within(settings, known[SPLIT].decode() if SPLIT in known else None),
         examples=dataset.table,
         quarantined=[] if searched is None else [name for name, *_ in searched.quarantined],
     )
 
 
-def _within(settings: RankSettings, searched: str | None) -> RankSettings:
-    """Only what was searched can be counted: elsewhere "not seen" would mean "not looked for"."""
+def within(settings: RankSettings, searched: str | None) -> RankSettings:
+    """Settings that count only what was searched: elsewhere "not seen" would mean "not looked for".
+
+    Args:
+        searched: the one split that was; None: all were.
+
+    Raises:
+        SettingsError: another split is to be counted.
+    """
     if searched is None or settings.split == searched:
         return settings
     if settings.split is None:

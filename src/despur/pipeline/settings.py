@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from despur.data.quarantine import MAX_UNREADABLE
+from despur.detect import DetectSettings
 from despur.errors import SettingsError, nearest
 from despur.features.store import EmbedSettings
+from despur.rank import RankSettings
+from despur.workspace import PlainYamlError, parse_yaml
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -51,6 +53,42 @@ class ModelSettings(BaseModel):
     random_weights: bool = False
     trainable: Literal["projection", "attention-pool"] = "projection"
     seed: Seed = 0
+
+
+class SearchSettings(BaseModel):
+    """What is looked for in the images, with what.
+
+    Attributes:
+        detector: ``owlvit``, ``owlv2``, ``grounding-dino``, ``hf:NAME-or-DIR``, ``birdland:detector``, ``tagger`` (the
+            model under study itself), or ``column`` (the attributes that the dataset states).
+        vocabulary: ``builtin``, ``imagenet``, ``visual-genome:DIR``, ``file:PATH``, ``birdland``; several are merged.
+        threshold: score above which something is seen; None: the detector's own habit.
+        synonyms: phrases whose text embedding is at least this close to a class's are not looked for (cosine); None:
+            only the names of classes, their plurals and compounds are left out.
+        split: only this split's images are searched; None: all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    detector: str = "owlvit"
+    vocabulary: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several)] = ("builtin",)
+    threshold: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    synonyms: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    split: str | None = None
+
+
+class DetectSection(SearchSettings, DetectSettings):
+    """A study's section ``detect``: what is looked for, and how it is done, which changes nothing in the outcome."""
+
+    @property
+    def search(self) -> SearchSettings:
+        """What is looked for, with what."""
+        return SearchSettings.model_validate(self.model_dump(include=set(SearchSettings.model_fields)))
+
+    @property
+    def effort(self) -> DetectSettings:
+        """Batches, shards and threads."""
+        return DetectSettings.model_validate(self.model_dump(include=set(DetectSettings.model_fields)))
 
 
 class MitigateSettings(BaseModel):
@@ -115,6 +153,10 @@ class StudySettings(BaseModel):
         seed: of random weights and of splits; and of the sections' draws where they do not give their own.
         max_unreadable: share of the images that may be unreadable.
         allow_outside: let a table name images outside its own folder.
+        prompts: a file of templates and of what classes and attributes are called in them, as
+            :func:`~despur.pipeline.wording.read_wording` reads it; None: OpenAI's templates and the dataset's words.
+        detect: looks for a vocabulary's phrases in the images; None: this is left out.
+        rank: orders what was seen by how much accuracy hangs on it; None: this is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,9 +169,18 @@ class StudySettings(BaseModel):
     seed: Seed = 0
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = MAX_UNREADABLE
     allow_outside: bool = False
+    prompts: Path | None = None
     embed: EmbedSettings = EmbedSettings()
+    detect: DetectSection | None = None
+    rank: RankSettings | None = None
     mitigate: MitigateSettings = MitigateSettings()
     explain: ExplainSettings = ExplainSettings()
+
+    @model_validator(mode="after")
+    def _ranks_what_was_seen(self) -> StudySettings:
+        if self.rank is not None and self.detect is None:
+            raise ValueError("a section 'rank' needs a section 'detect' that says what is looked for")
+        return self
 
     def seeded(self, seed: int | None = None) -> StudySettings:
         """The same study with ``seed`` for every draw; None: the study's own, where a section does not give one.
@@ -157,28 +208,52 @@ class StudySettings(BaseModel):
         return ModelSettings(spec=spec, random_weights=self.random_weights, trainable=self.trainable, seed=self.seed)
 
 
+SECTIONS = ("embed", "detect", "rank", "mitigate", "explain")
+"""Settings of a study that are a stage's own."""
+
+
 def read_study(file: Path) -> StudySettings:
-    """A study from a YAML file; its ``workspace`` and the path in ``dataset`` are relative to the file's folder.
+    """A study from a YAML file; its ``workspace`` and the paths in its specs are relative to the file's folder.
+
+    A section that is there and empty holds the stage's habits.
 
     Raises:
         SettingsError: the file is missing, is not plain YAML, or holds a setting that means nothing.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"it cannot be read ({error.strerror})", where=file, now="name a study file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"it is not plain YAML ({reason})", where=file, now="mend or rewrite it") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError("it is not UTF-8", where=file, now="save it as UTF-8") from error
+    except PlainYamlError as error:
+        raise SettingsError(f"it is not plain YAML ({error})", where=file, now="mend or rewrite it") from error
     if not isinstance(content, dict):
         raise SettingsError("it holds no settings", where=file, now="give dataset, models and workspace")
-    study = checked(StudySettings, content, where=str(file))
-    kind, _, tail = study.dataset.partition(":")
+    values = {name: {} if name in SECTIONS and said is None else said for name, said in content.items()}
+    study = checked(StudySettings, values, where=str(file))
     home = file.resolve().parent
+    update: dict[str, object] = {
+        "dataset": _at_home(study.dataset, home),
+        "workspace": home / study.workspace.expanduser(),
+    }
+    if study.prompts is not None:
+        update["prompts"] = home / study.prompts.expanduser()
+    if study.detect is not None:
+        specs = {
+            "detector": _at_home(study.detect.detector, home),
+            "vocabulary": tuple(_at_home(spec, home) for spec in study.detect.vocabulary),
+        }
+        update["detect"] = study.detect.model_copy(update=specs)
+    return study.model_copy(update=update)
+
+
+def _at_home(spec: str, home: Path) -> str:
+    """A spec whose path, if it has one, begins at the study file's folder."""
+    kind, _, tail = spec.partition(":")
     # A name on the hub is no path; a folder of the same name beside the study is what is meant.
     is_path = kind not in ("birdland", "hf") or (kind == "hf" and (home / tail.split(",")[0]).is_dir())
-    dataset = f"{kind}:{home / Path(tail).expanduser()}" if tail and is_path else study.dataset
-    return study.model_copy(update={"dataset": dataset, "workspace": home / study.workspace.expanduser()})
+    return f"{kind}:{home / Path(tail).expanduser()}" if tail and is_path else spec
 
 
 def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> Settings:

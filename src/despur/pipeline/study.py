@@ -11,13 +11,16 @@ import torch
 from despur.catalog import load_backbone, load_dataset
 from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
+from despur.pipeline.detecting import check_search, detect_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
 from despur.pipeline.evaluation import evaluate_stage
 from despur.pipeline.explaining import explain_stage
+from despur.pipeline.ranking import rank_stage, within
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.settings import StudySettings
 from despur.pipeline.training import chosen_methods, mitigate_stage
+from despur.pipeline.wording import Wording, read_wording, wording_stage
 from despur.progress import Progress, silent
 from despur.report import BackboneSection
 from despur.workspace import Workspace, fingerprint
@@ -43,7 +46,7 @@ def run_study(
     progress: Progress = silent,
     announce: Callable[[str], None] = lambda line: None,
 ) -> StudyOutcome:
-    """Embed, predict, mitigate, evaluate, explain and report.
+    """Embed, predict, detect and rank where the study asks for it, mitigate, explain, evaluate and report.
 
     Args:
         device: where to compute.
@@ -58,6 +61,11 @@ def run_study(
     for spec in settings.models:
         chosen_methods(settings.mitigate, spec)
     find_map_method(settings.explain.method)
+    wording = read_wording(settings.prompts)
+    if settings.detect is not None:
+        check_search(settings.detect.search)
+    if settings.detect is not None and settings.rank is not None:
+        within(settings.rank, settings.detect.split)
     announce(f"reading {settings.dataset}")
     dataset = load_dataset(
         settings.dataset,
@@ -67,7 +75,7 @@ def run_study(
         progress=progress,
     )
     dataset.attribute(settings.mitigate.attribute)
-    opened = [_run_model(settings, spec, dataset, device, progress, announce) for spec in settings.models]
+    opened = [_run_model(settings, spec, dataset, wording, device, progress, announce) for spec in settings.models]
     report = settings.workspace / "report.html"
     sections = report_stage(opened, report, title=title)
     return StudyOutcome(report, [embedded.workspace.root for embedded in opened], sections)
@@ -96,6 +104,7 @@ def _run_model(
     settings: StudySettings,
     spec: str,
     dataset: Dataset,
+    wording: Wording,
     device: torch.device,
     progress: Progress,
     announce: Callable[[str], None],
@@ -115,6 +124,7 @@ def _run_model(
             seed=model.seed,
         )
         find_map_method(settings.explain.method).check(backbone)
+        wording_stage(workspace, wording, dataset, backbone)
         embedded = Embedded(workspace, device, backbone, progress)
         stages: dict[str, Callable[[], object]] = {
             "embed": lambda: embed_stage(
@@ -127,6 +137,7 @@ def _run_model(
                 progress=progress,
             ),
             "predict": lambda: predict_stage(embedded),
+            **_finding(settings, embedded),
             "mitigate": lambda: mitigate_stage(embedded, settings.mitigate),
             "explain": lambda: explain_stage(embedded, settings.explain),
             "evaluate": lambda: evaluate_stage(embedded),
@@ -135,3 +146,16 @@ def _run_model(
             announce(f"{spec}: {name}")
             stage()
     return embedded
+
+
+def _finding(settings: StudySettings, embedded: Embedded) -> dict[str, Callable[[], object]]:
+    """The stages that find shortcuts, where a study asks for them; verdicts on them are read by ``mitigate``."""
+    stages: dict[str, Callable[[], object]] = {}
+    detect, rank = settings.detect, settings.rank
+    if detect is not None:
+        stages["detect"] = lambda: detect_stage(
+            embedded, detect.search, search=detect.effort, max_unreadable=settings.max_unreadable
+        )
+    if rank is not None:
+        stages["rank"] = lambda: rank_stage(embedded, rank)
+    return stages

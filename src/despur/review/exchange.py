@@ -16,7 +16,7 @@ from despur.errors import DataError
 from despur.review.events import Action, Moment, Name, Note, Text, Verdict
 from despur.review.judgements import Judgements
 from despur.review.store import VerdictStore
-from despur.workspace import write_whole
+from despur.workspace import PlainYamlError, parse_yaml, write_whole
 
 CLASS = "class"
 """The column of ``Line.class_name``; Python keeps the word for itself."""
@@ -187,10 +187,9 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
 
 def _yaml_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"it is not plain YAML ({reason})", where=path, now="mend or export it again") from error
+        content = parse_yaml(text)
+    except PlainYamlError as error:
+        raise DataError(f"it is not plain YAML ({error})", where=path, now="mend or export it again") from error
     found = content.get("verdicts") if isinstance(content, dict) else None
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise DataError("it has no list of verdicts", where=path, now="expected verdicts: [{class: ..., ...}]")

@@ -3,14 +3,17 @@
 from despur.workspace.files import read_json, read_object, read_parquet, write_json, write_parquet, write_whole
 from despur.workspace.fingerprints import fingerprint, fingerprint_file, versions
 from despur.workspace.folder import SCHEMA_VERSION, About, StageRecord, Workspace
+from despur.workspace.plain_yaml import PlainYamlError, parse_yaml
 
 __all__ = [
     "SCHEMA_VERSION",
     "About",
+    "PlainYamlError",
     "StageRecord",
     "Workspace",
     "fingerprint",
     "fingerprint_file",
+    "parse_yaml",
     "read_json",
     "read_object",
     "read_parquet",

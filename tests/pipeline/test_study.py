@@ -1,0 +1,67 @@
+"""A study file that also asks for what the images show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from despur.errors import WorkspaceError
+from despur.pipeline import StudySettings, run_study
+from despur.review.events import Action, now
+from despur.review.store import VERDICTS, VerdictStore
+from despur.workspace import Workspace, read_parquet
+
+CPU = torch.device("cpu")
+
+
+def study(birds: Path, work: Path, **said: object) -> StudySettings:
+    return StudySettings.model_validate(
+        {
+            "dataset": f"waterbirds:{birds}",
+            "models": "birdland:vit",
+            "workspace": work,
+            "detect": {"detector": "column"},
+            "rank": {"min_count": 1},
+            "mitigate": {"methods": ["erm"], "train": {"epochs": 1}},
+            "explain": {"images": 4, "strips": 0, "checks": 0},
+            **said,
+        }
+    )
+
+
+def stages(heard: list[str]) -> list[str]:
+    return [line.partition(": ")[2] for line in heard if line.startswith("birdland:vit: ")]
+
+
+def test_detect_and_rank_run_between_predicting_and_retraining_and_once(birds: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    run_study(study(birds, tmp_path / "work"), device=CPU, announce=heard.append)
+    assert stages(heard) == ["embed", "predict", "detect", "rank", "mitigate", "explain", "evaluate"]
+    work = Workspace.open(tmp_path / "work")
+    pairs = read_parquet(work.path("discrepancies.parquet")).select(["class", "attribute"]).to_pylist()
+    assert {(pair["class"], pair["attribute"]) for pair in pairs} == {("landbird", "water"), ("waterbird", "water")}
+
+    written = {name: work.path(name).stat().st_mtime_ns for name in ("detections.parquet", "discrepancies.parquet")}
+    run_study(study(birds, tmp_path / "work"), device=CPU)
+    assert {name: work.path(name).stat().st_mtime_ns for name in written} == written
+    run_study(study(birds, tmp_path / "work", rank={"min_count": 2}), device=CPU)
+    assert work.path("detections.parquet").stat().st_mtime_ns == written["detections.parquet"]
+    assert work.path("discrepancies.parquet").stat().st_mtime_ns > written["discrepancies.parquet"]
+
+
+def test_a_study_that_waits_for_verdicts_stops_after_ranking_and_goes_on_with_them(birds: Path, tmp_path: Path) -> None:
+    mitigate = {"methods": ["group-dro"], "groups": "verdicts", "train": {"epochs": 1}}
+    waiting = study(birds, tmp_path / "work", mitigate=mitigate)
+    with pytest.raises(WorkspaceError, match="despur review"):
+        run_study(waiting, device=CPU)
+    work = Workspace.open(tmp_path / "work")
+    assert work.record("rank") is not None
+    store = VerdictStore(work.path(VERDICTS))
+    judged = {"class_name": "waterbird", "attribute": "water", "verdict": "spurious"}
+    store.add(Action.model_validate({"kind": "verdict", "who": "Ada", "at": now(), **judged}))
+    store.close()
+    heard: list[str] = []
+    run_study(waiting, device=CPU, announce=heard.append)
+    assert work.path("runs", "group-dro-seed0", "metrics.json").exists()
