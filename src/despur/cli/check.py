@@ -24,7 +24,10 @@ def check(
         float | None, typer.Option("--min-aiou-worst-group", help="Mean AIoU over the worst group.")
     ] = None,
     min_retained: Annotated[
-        float | None, typer.Option(help="Average accuracy as a share of that of the model as it came.")
+        float | None,
+        typer.Option(
+            help="Accuracy as a share of that of the model as it came; on other classes after evaluate --retain."
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.")] = None,
     as_json: JsonOption = False,

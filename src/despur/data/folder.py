@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from despur.data.examples import Dataset, make_dataset
@@ -55,16 +56,23 @@ def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
     return [(split, folder) for split, parent in named if split is not None for folder in _folders(parent)]
 
 
-def load_folder(root: Path, *, seed: int = 0) -> Dataset:
-    """Images whose class is the folder that they lie in; classes are sorted by name.
+@dataclass(frozen=True)
+class _Listing:
+    """What a folder holds: images in order, the place of each one's class in ``classes``, and splits if it has any."""
 
-    Args:
-        root: holds folders train, val and test (also training, valid, validation, dev) of class folders, or class
-            folders alone.
-        seed: draws the splits where the folders do not give them: stratified, 80 / 10 / 10.
+    spec: str
+    root: Path
+    classes: list[str]
+    images: list[str]
+    labels: list[int]
+    splits: list[str]
+
+
+def _listing(root: Path) -> _Listing:
+    """Every image below the class folders.
 
     Raises:
-        DataError: no such folder, fewer than two classes, a class or a split without images.
+        DataError: no such folder, fewer than two classes, an empty class, or a name that is not UTF-8.
     """
     root = absolute(root)
     spec = f"folder:{root}"
@@ -85,6 +93,44 @@ def load_folder(root: Path, *, seed: int = 0) -> Dataset:
         raise DataError(f"the name {foreign[0]!r} is not UTF-8", where=spec, now="rename the file")
     labels = [classes.index(folder.name) for _, folder, files in found for _ in files]
     given = [split for split, _, files in found for _ in files if split is not None]
-    splits = given or draw_splits(spec, classes, labels, seed)
-    check_splits(spec, classes, labels, splits)
-    return make_dataset(spec, root, classes, (), {"id": images, "image": images, "label": labels, "split": splits})
+    return _Listing(spec, root, classes, images, labels, given)
+
+
+def _dataset(found: _Listing, splits: list[str]) -> Dataset:
+    return make_dataset(
+        found.spec,
+        found.root,
+        found.classes,
+        (),
+        {"id": found.images, "image": found.images, "label": found.labels, "split": splits},
+    )
+
+
+def load_test_folder(root: Path) -> Dataset:
+    """Images whose class is the folder that they lie in, all of them to be judged and none to be trained on.
+
+    Args:
+        root: as :func:`load_folder` takes it; images of every split count.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, or an empty class.
+    """
+    found = _listing(root)
+    return _dataset(found, ["test"] * len(found.images))
+
+
+def load_folder(root: Path, *, seed: int = 0) -> Dataset:
+    """Images whose class is the folder that they lie in; classes are sorted by name.
+
+    Args:
+        root: holds folders train, val and test (also training, valid, validation, dev) of class folders, or class
+            folders alone.
+        seed: draws the splits where the folders do not give them: stratified, 80 / 10 / 10.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, a class or a split without images.
+    """
+    found = _listing(root)
+    splits = found.splits or draw_splits(found.spec, found.classes, found.labels, seed)
+    check_splits(found.spec, found.classes, found.labels, splits)
+    return _dataset(found, splits)

@@ -28,7 +28,8 @@ class Thresholds(BaseModel):
         max_gap: average minus worst group.
         min_aiou: mean AIoU over images.
         min_aiou_worst_group: the same over the worst group.
-        min_retained: average accuracy over that of the model as it came.
+        min_retained: accuracy over that of the model as it came: on classes that were not repaired where these were
+            measured (``evaluate --retain``), else the average on those that were.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +80,9 @@ def _gap(metrics: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
 
 
 def _retained(metrics: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
+    elsewhere = metrics.get("retained")
+    if elsewhere is not None:
+        return elsewhere["after"] / elsewhere["before"] if elsewhere["before"] else None
     was = before["accuracy"]["average"] if before else 0.0
     return metrics["accuracy"]["average"] / was if was else None
 
