@@ -47,7 +47,7 @@ def run_everything(backbone: Backbone) -> Everything:
         workspace = Workspace.create(root, dataset=f"waterbirds:{folder}", model="birdland:vit")
         dataset: Dataset = load_waterbirds(folder)
         with workspace.lock():
-            embed_stage(workspace, dataset, model, MODEL)
+            embed_stage(workspace, dataset, model, MODEL, settings=choices.get("embed"))
             embedded = Embedded(workspace, torch.device("cpu"), model)
             predict_stage(embedded)
             mitigate_stage(embedded, choices.get("mitigate", QUICK))

@@ -15,6 +15,7 @@ from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
 from despur.data.waterbirds import load_waterbirds
 from despur.errors import DataError, SettingsError, WorkspaceError
+from despur.features.store import EmbedSettings
 from despur.mitigate.runs import load_run
 from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, evaluate_stage, mitigate_stage, predict_stage
 from despur.pipeline.embedded import Embedded
@@ -110,6 +111,19 @@ def test_other_weights_run_everything_again(
     other = as_backbone(new_small("vit", seed=1))
     after = states(run_everything(birds, own_work, model=other).workspace)
     assert all(after[stage] != before[stage] for stage in before)
+
+
+def test_another_precision_runs_everything_again_and_keeps_features_of_that_precision(
+    birds: Path, own_work: Path, finished: Embedded, run_everything: Everything
+) -> None:
+    before = states(finished.workspace)
+    again = run_everything(birds, own_work, embed=EmbedSettings(dtype="float32"))
+    after = states(again.workspace)
+    assert all(after[stage] != before[stage] for stage in before)
+    assert (finished.store.rows(np.arange(1)).dtype, again.store.rows(np.arange(1)).dtype) == (
+        torch.float16,
+        torch.float32,
+    )
 
 
 class Stopped(BaseException):
