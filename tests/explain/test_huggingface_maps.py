@@ -21,7 +21,10 @@ from transformers import (
 
 from despur.backbones.heads import class_embeddings
 from despur.backbones.huggingface import HuggingFaceBackbone
+from despur.errors import ModelError
 from despur.explain.gradcam import class_maps
+from despur.explain.maps import scale_maps
+from despur.explain.methods import RELEVANCE, find_map_method
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 CLASSES, SIDE, GRID = 3, 48, 6
@@ -91,3 +94,48 @@ def test_maps_equal_the_published_package(kind: str, prefix: int):
     expected = torch.from_numpy(np.stack(judged, axis=1))
     assert expected.amax() > 0.9
     torch.testing.assert_close(maps, expected, atol=1e-4, rtol=0)
+
+
+def test_the_attention_shown_is_the_librarys_own_and_the_features_are_the_encoders():
+    backbone = backbone_of("clip")
+    pixels = drawn(2, 3, SIDE, SIDE, seed=1)
+    seen = backbone.attend(pixels, keep=2, differentiable=True)
+    model: Any = backbone.model
+    model.vision_model.config._attn_implementation = "eager"
+    own = model.vision_model(pixels, output_attentions=True)
+    for shown, expected in zip(seen.attentions, own.attentions, strict=True):
+        torch.testing.assert_close(shown.detach(), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(seen.features.detach(), backbone.image_features(pixels), atol=1e-5, rtol=1e-4)
+    tokens = model.vision_model.post_layernorm(own.last_hidden_state)[:, 1:]
+    torch.testing.assert_close(seen.tokens, tokens, atol=1e-5, rtol=1e-4)
+
+
+def test_relevance_of_the_last_block_follows_the_gradient_of_the_librarys_own_attention():
+    backbone = backbone_of("clip")
+    pixels, prompts = drawn(2, 3, SIDE, SIDE, seed=1), drawn(4, CLASSES, 32, seed=2)
+    model: Any = backbone.model
+    model.vision_model.config._attn_implementation = "eager"
+    model.requires_grad_(True)
+    own = model.vision_model(pixels, output_attentions=True)
+    attention = own.attentions[-1]
+    features = nn.functional.normalize(model.visual_projection(own.pooler_output), dim=-1)
+    scores = 100 * features @ class_embeddings(backbone.heads(), prompts).mT
+    rows = torch.stack(
+        [
+            (torch.autograd.grad(scores[:, label].sum(), attention, retain_graph=True)[0] * attention)
+            .clamp(min=0)
+            .mean(1)[:, 0, 1:]
+            for label in range(CLASSES)
+        ],
+        dim=1,
+    )
+    model.requires_grad_(False)
+    expected = scale_maps(rows.detach()).unflatten(-1, (GRID, GRID))
+    maps = RELEVANCE.class_maps(backbone, backbone.heads(), pixels, prompts)
+    torch.testing.assert_close(maps, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["relevance", "rollout", "similarity"])
+def test_siglip_is_refused_by_what_reads_the_attention(name: str):
+    with pytest.raises(ModelError, match="shows none"):
+        find_map_method(name).check(backbone_of("siglip"))

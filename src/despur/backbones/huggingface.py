@@ -24,6 +24,7 @@ from transformers import (
 from despur.backbones import hub
 from despur.backbones.assembled import TowerBackbone, check_trainable
 from despur.backbones.geometry import Framing
+from despur.backbones.protocol import AttentionPass
 from despur.backbones.tokens import Tokenizer
 from despur.backbones.towers.huggingface import HuggingFaceImage, HuggingFaceModel, HuggingFaceText
 from despur.errors import ModelError
@@ -71,9 +72,10 @@ class HuggingFaceBackbone(TowerBackbone):
         patch = int(config.vision_config.patch_size)
         self.processor = processor
         self._side = patch if isinstance(model, Siglip2Model) else None
+        self._image = HuggingFaceImage(model, (framing.height // patch, framing.width // patch))
         super().__init__(
             model,
-            HuggingFaceImage(model, (framing.height // patch, framing.width // patch)),
+            self._image,
             HuggingFaceText(model),
             tokenizer=tokenizer,
             transform=self._processed,
@@ -83,6 +85,16 @@ class HuggingFaceBackbone(TowerBackbone):
             spec=spec,
             trainable=trainable,
         )
+
+    def blocks(self) -> int:
+        """How many blocks of the vision transformer can show their attention; 0 for SigLIP."""
+        return self._image.attentive_blocks
+
+    def attend(
+        self, pixels: Float[Tensor, "images 3 height width"], *, keep: int, differentiable: bool = False
+    ) -> AttentionPass:
+        """The whole image encoder of a CLIP, keeping the attention of its last ``keep`` blocks."""
+        return self._image.attend(pixels, keep=keep, differentiable=differentiable)
 
     def _processed(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
         if self._side is None:

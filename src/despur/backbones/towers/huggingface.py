@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import CLIPModel, Siglip2Model, SiglipModel
 
-from despur.backbones.protocol import LayerOutput
+from despur.backbones.protocol import AttentionPass, LayerOutput
 from despur.backbones.towers.tower import Place
 
 HuggingFaceModel = CLIPModel | SiglipModel | Siglip2Model
@@ -79,6 +79,57 @@ class HuggingFaceImage:
         if self._clip:
             return self._tower.post_layernorm(stream[:, 0])
         return self._tower.head(self._tower.post_layernorm(stream))
+
+    @property
+    def attentive_blocks(self) -> int:
+        """How many blocks :meth:`attend` can show; 0 for SigLIP, whose pooling reads by an attention of its own."""
+        return len(self._layers) if self._clip else 0
+
+    def attend(
+        self, pixels: Float[Tensor, "images 3 height width"], *, keep: int, differentiable: bool
+    ) -> AttentionPass:
+        """CLIP's whole tower up to its projection; of the last ``keep`` blocks the attention is kept.
+
+        As with open_clip's towers, a kept attention is a leaf of the graph in the first kept block only.
+        """
+        cut = len(self._layers) - keep
+        with torch.no_grad():
+            stream = self._tower.pre_layrnorm(self._tower.embeddings(pixels))
+            for layer in self._layers[:cut]:
+                stream = layer(stream, None)
+        attentions: list[Tensor] = []
+        with torch.set_grad_enabled(differentiable):
+            for layer in self._layers[cut:]:
+                stream, attention = _attending(layer, stream, differentiable=differentiable)
+                attentions.append(attention)
+            tokens = self._tower.post_layernorm(stream)
+        reading = stream.new_zeros(stream.shape[:2], dtype=torch.float32)
+        reading[:, 0] = 1
+        return AttentionPass(
+            attentions=tuple(attentions),
+            features=tokens[:, 0],
+            tokens=tokens[:, 1:].detach(),
+            reading=reading,
+            grid=self.grid,
+            prefix_tokens=1,
+        )
+
+
+def _attending(
+    layer: Any, stream: Float[Tensor, "images tokens channels"], *, differentiable: bool
+) -> tuple[Float[Tensor, "images tokens channels"], Float[Tensor, "images heads tokens tokens"]]:
+    """One block, with its attention in the open whatever implementation the model was loaded with."""
+    attention = layer.self_attn
+    normed = layer.layer_norm1(stream)
+    query, key, value = (
+        projection(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    probabilities = (query @ key.mT * attention.scale).softmax(-1)
+    if differentiable and not probabilities.requires_grad:
+        probabilities.requires_grad_()
+    stream = stream + attention.out_proj((probabilities @ value).transpose(1, 2).flatten(2))
+    return stream + layer.mlp(layer.layer_norm2(stream)), probabilities
 
 
 class HuggingFaceText:
