@@ -290,6 +290,27 @@ def test_every_page_fits_and_can_be_read(url: str, chromium: Any, width: int, sc
     context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(url: str, chromium: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{url}/pairs/{FIRST}")
+    page.keyboard.press("s")
+    page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
+    for path in ("/", f"/pairs/{FIRST}", f"/pairs/{key_of(HOSTILE, HOSTILE)}", "/summary"):
+        page.goto(url + path, wait_until="networkidle")
+        found = axe.run(page).response
+        assert found["passes"], path  # it did look
+        faults = [
+            (fault["id"], [node["target"] for node in fault["nodes"]])
+            for fault in found["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+        assert faults == [], path
+    context.close()
+
+
 def test_a_held_key_is_one_verdict(url: str, page: Any, work: Path) -> None:
     page.goto(f"{url}/pairs/{FIRST}")
     press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 's', bubbles: true}))"
