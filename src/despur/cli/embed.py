@@ -10,8 +10,12 @@ import typer
 from despur.cli.console import bar, command, show
 from despur.cli.opening import say_waiting
 from despur.cli.options import (
+    ActorsOption,
+    AddressOption,
     DebugOption,
     DeviceOption,
+    EngineOption,
+    GpusOption,
     JsonOption,
     RandomWeightsOption,
     SeedOption,
@@ -33,13 +37,19 @@ def embed(
     trainable: Annotated[
         str, typer.Option(help="What will be retrained: projection or attention-pool.")
     ] = "projection",
-    batch_size: Annotated[int, typer.Option(help="Images that go through the encoder together.")] = 64,
+    batch_size: Annotated[
+        str, typer.Option(help="Images that go through the encoder together; auto: as many as a GPU's memory takes.")
+    ] = "64",
     dtype: Annotated[str, typer.Option(help="Precision of the features on disk: float16 or float32.")] = "float16",
     max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
     prompts: Annotated[
         Path | None, typer.Option(help="YAML file of templates, and of what classes and attributes are called in them.")
     ] = None,
     allow_outside: Annotated[bool, typer.Option(help="Let a table name images outside its own folder.")] = False,
+    engine: EngineOption = "loop",
+    address: AddressOption = None,
+    actors: ActorsOption = 1,
+    num_gpus: GpusOption = 0.0,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -49,7 +59,12 @@ def embed(
 
     Example: despur embed waterbirds:DIR --model open_clip:RN50/openai -w WORK
     """
+    from functools import partial
+
     from despur.catalog import choose_device, load_backbone, load_dataset
+    from despur.features.engines import choose_engine
+    from despur.features.ray_engine import RaySettings
+    from despur.features.batching import choose_batch_size
     from despur.features.store import EmbedSettings
     from despur.pipeline import ModelSettings, embed_stage
     from despur.pipeline.embedded import Embedded
@@ -57,16 +72,30 @@ def embed(
     from despur.pipeline.wording import read_wording, wording_stage
     from despur.workspace import Workspace
 
-    chosen = checked(EmbedSettings, {"batch_size": batch_size, "dtype": dtype}, where="embed")
+    given = {"dtype": dtype} if batch_size == "auto" else {"batch_size": batch_size, "dtype": dtype}
+    chosen = checked(EmbedSettings, given, where="embed")
     model_settings = checked(
         ModelSettings,
         {"spec": model, "random_weights": random_weights, "trainable": trainable, "seed": seed},
         where="model",
     )
+    spread = checked(RaySettings, {"actors": actors, "address": address, "num_gpus": num_gpus}, where="engine")
     wording = read_wording(prompts)
     where = choose_device(device)
+    # Ray shows an actor only the GPUs that it gives it.
+    load = partial(
+        load_backbone,
+        model,
+        random_weights=random_weights,
+        trainable=trainable,
+        device="cuda" if num_gpus else "cpu",
+        seed=seed,
+    )
+    computing = choose_engine(engine, load, spread)
     examples = load_dataset(dataset, seed=seed, allow_outside=allow_outside, folder=workspace, progress=bar)
     backbone = load_backbone(model, random_weights=random_weights, trainable=trainable, device=where, seed=seed)
+    if batch_size == "auto":
+        chosen = chosen.model_copy(update={"batch_size": choose_batch_size(backbone)})
     opened = Workspace.create(workspace, dataset=dataset, model=model, on_wait=say_waiting)
     with opened.lock(on_wait=say_waiting):
         reworded = wording_stage(opened, wording, examples, backbone)
@@ -77,6 +106,7 @@ def embed(
             model_settings,
             settings=chosen,
             max_unreadable=max_unreadable,
+            engine=computing,
             progress=bar,
         )
         embedded = Embedded(opened, where, backbone)

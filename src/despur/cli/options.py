@@ -21,3 +21,13 @@ AttributeOption = Annotated[
 RandomWeightsOption = Annotated[
     bool, typer.Option("--random-weights", help="Run an architecture without weights (accuracies then mean nothing).")
 ]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="loop (this process) or ray (actors, here or on a cluster); the same bytes.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to join; without it Ray starts on this machine.")
+]
+ActorsOption = Annotated[int, typer.Option("--actors", help="Copies of the model that Ray runs.")]
+GpusOption = Annotated[
+    float, typer.Option("--num-gpus", help="Share of a GPU for each of Ray's actors (0.5: two on one); 0: processors.")
+]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
-from despur.errors import ModelError, WorkspaceError
-from despur.features.encode import cut, encode_images
+from despur.errors import WorkspaceError
+from despur.features.encode import cut
+from despur.features.engine import EmbedSettings, Engine, loop
 from despur.progress import Progress, silent
 from despur.workspace import fingerprint, fingerprint_file, read_json, write_json, write_whole
 
@@ -24,24 +24,6 @@ INDEX = "index.json"
 
 MAPPED = 64
 """Shards that are mapped at once: each map holds a file open, and many systems allow a process 1,024."""
-
-
-class EmbedSettings(BaseModel):
-    """How features are computed and kept.
-
-    Attributes:
-        batch_size: images that go through the encoder together.
-        workers: processes that decode (threads where there are few images); None: one a processor.
-        dtype: of the features on disk.
-        shard_rows: examples a shard; what is lost at most when a run is killed.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    workers: Annotated[int, Field(ge=1)] | None = None
-    dtype: Literal["float16", "float32"] = "float16"
-    shard_rows: Annotated[int, Field(ge=1)] = 1024
 
 
 class Shard(BaseModel):
@@ -176,6 +158,7 @@ def embed_to_store(
     *,
     state: str,
     settings: EmbedSettings | None = None,
+    engine: Engine = loop,
     progress: Progress = silent,
 ) -> FeatureStore:
     """Compute the features of a dataset's images, shard by shard; shards that are already there are kept.
@@ -184,6 +167,7 @@ def embed_to_store(
         state: fingerprint of what the features are computed from: the images in their order, and the backbone.
             Shards of another state, precision or size are computed again.
         settings: batch, precision and shard sizes.
+        engine: what computes the missing shards; it changes no byte of them.
 
     Raises:
         ModelError: a feature is not finite, or does not fit the precision of the store.
@@ -199,10 +183,10 @@ def embed_to_store(
     missing = [number for number, note in enumerate(notes) if note is None]
     todo = [row for number in missing for row in spans[number]]
     sizes = [len(spans[number]) for number in missing]
-    computed = _in_shards([paths[row] for row in todo], sizes, backbone, settings, progress)
-    for number, (rows, features, unreadable) in zip(missing, computed, strict=True):
-        checksum = _write_array(folder / _array_name(number), features)
-        note = ShardNote(state=state, checksum=checksum, rows=rows, unreadable=unreadable)
+    computed = engine([paths[row] for row in todo], sizes, backbone, settings, progress)
+    for number, shard in zip(missing, computed, strict=True):
+        checksum = _write_array(folder / _array_name(number), shard.features)
+        note = ShardNote(state=state, checksum=checksum, rows=shard.rows, unreadable=shard.unreadable)
         write_json(folder / _note_name(number), note.model_dump())
         notes[number] = note
     _remove_others(folder, len(spans))
@@ -229,49 +213,6 @@ def _current_note(folder: Path, number: int, state: str) -> ShardNote | None:
     except (WorkspaceError, ValidationError):
         return None  # a damaged note is as good as none: the shard is computed again
     return note if note.state == state and _is_whole(folder / _array_name(number), note.checksum) else None
-
-
-def _in_shards(
-    paths: Sequence[Path], sizes: Sequence[int], backbone: Backbone, settings: EmbedSettings, progress: Progress
-) -> Iterator[tuple[list[int], np.ndarray, list[tuple[int, str]]]]:
-    """Features of consecutive paths cut into shards: (rows within the shard, features, unreadable rows).
-
-    Batches do not cross shards: which images share a batch moves a feature's last bit, and a store ends with the same
-    bytes wherever its computation was interrupted.
-    """
-    encoded = encode_images(
-        paths,
-        backbone,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        block=settings.shard_rows,
-        progress=progress,
-    )
-    first = 0
-    for size in sizes:
-        rows: list[int] = []
-        features: list[np.ndarray] = []
-        unreadable: list[tuple[int, str]] = []
-        for _ in cut(size, settings.batch_size):
-            batch = next(encoded)
-            rows += [row - first for row in batch.rows]
-            unreadable += [(row - first, reason) for row, reason in batch.unreadable]
-            if batch.rows:
-                features.append(_in_precision(batch.features, settings.dtype, backbone.spec))
-        yield rows, np.concatenate(features) if features else np.empty(0, dtype=settings.dtype), unreadable
-        first += size
-    next(encoded, None)  # lets the progress display see the end of what it wraps
-
-
-def _in_precision(features: Tensor, dtype: str, spec: str) -> np.ndarray:
-    """Features as they are kept; refused where they are not finite or the precision does not reach so far."""
-    if not features.isfinite().all():
-        raise ModelError("a feature is not a finite number", where=spec, now="check the model's weights")
-    with np.errstate(over="ignore"):  # told below, in a sentence
-        array = features.numpy().astype(dtype)
-    if not np.isfinite(array).all():
-        raise ModelError(f"a feature is too large for {dtype}", where=spec, now="embed with --dtype float32")
-    return array
 
 
 def _write_array(file: Path, array: np.ndarray) -> str:

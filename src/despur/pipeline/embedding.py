@@ -14,6 +14,7 @@ from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
+from despur.features.engine import Engine, loop
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
 from despur.pipeline.embedded import EMBED, Embedded
@@ -31,11 +32,13 @@ def embed_stage(
     *,
     settings: EmbedSettings | None = None,
     max_unreadable: float = MAX_UNREADABLE,
+    engine: Engine = loop,
     progress: Progress = silent,
 ) -> bool:
     """Features of every image, the pre-trained heads, and the examples that could be read.
 
     Writes ``features/``, ``examples.parquet`` and ``quarantine.parquet``; returns whether anything was computed.
+    The engine changes no byte, so that another one does not make what is there stale.
 
     Raises:
         DataError: more than ``max_unreadable`` of the images cannot be read.
@@ -55,7 +58,9 @@ def embed_stage(
     def work() -> None:
         # Labels and other columns change no feature: shards of the same images and weights stay good.
         state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.shard_rows)
-        store = embed_to_store(dataset, backbone, folder, state=state, settings=settings, progress=progress)
+        store = embed_to_store(
+            dataset, backbone, folder, state=state, settings=settings, engine=engine, progress=progress
+        )
         quarantine = quarantine_table(store.unreadable)
         write_parquet(workspace.path("quarantine.parquet"), quarantine)
         check_unreadable(quarantine, len(dataset), max_unreadable)
