@@ -7,7 +7,9 @@ OpenAI published CLIP as TorchScript. ``torch.jit.load`` would bring in the arch
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,33 @@ from torch import Tensor
 
 from despur.errors import ModelError
 
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What readers of pickles and archives raise on bytes that break their format; all but a wish to run code."""
+
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive: a zip with a data tree and a ``code`` folder beside it."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        inside = {name.partition("/")[2] for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = {name.partition("/")[2] for name in archive.namelist()}
+    except DAMAGE:
+        return False  # whoever reads it as something else says that it is damaged
     return "data.pkl" in inside and any(name.startswith("code/") for name in inside)
 
 
@@ -38,7 +60,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
             tree = _TensorTree(archive).load()
     except pickle.UnpicklingError as error:
         raise ModelError(f"it holds more than weights ({error})", where=path, now="fetch it again") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         raise ModelError("it is damaged", where=path, now="fetch it again") from error
     named: dict[str, Tensor] = {}
     _collect(tree, "", named)

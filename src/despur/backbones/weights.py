@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from despur.backbones.torchscript import is_torchscript, read_torchscript
+from despur.backbones.torchscript import DAMAGE, is_torchscript, read_torchscript
 from despur.errors import ModelError
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -61,7 +60,7 @@ def _read_pickle(path: Path) -> object:
             where=path,
             now="convert it to safetensors where you trust it",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ModelError("it is damaged or not a weights file", where=path, now="fetch it again") from error
 
 

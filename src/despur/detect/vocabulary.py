@@ -117,7 +117,8 @@ def _visual_genome(folder: Path) -> list[str]:
 def _synsets(file: Path) -> Iterable[object]:
     try:
         found = json.loads(_text(file))
-    except ValueError as error:
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
+    except (ValueError, RecursionError) as error:
         raise DataError("it is not JSON", where=file, now="download Visual Genome's file again") from error
     if not isinstance(found, dict):
         raise DataError(

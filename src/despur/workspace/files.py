@@ -100,7 +100,7 @@ def read_json(path: Path) -> Any:
     Raises:
         WorkspaceError: the file is missing or is not JSON.
     """
-    with _explained(path, "JSON", (ValueError, OSError)):
+    with _explained(path, "JSON", (ValueError, RecursionError, OSError)):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -131,5 +131,5 @@ def read_parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     # Not pq.read_table: that reads "key=value" folders in the path as columns of the table.
-    with _explained(path, "Parquet", (pa.ArrowException, OSError)), pq.ParquetFile(path) as file:
+    with _explained(path, "Parquet", (pa.ArrowException, ValueError, OSError)), pq.ParquetFile(path) as file:
         return file.read()
