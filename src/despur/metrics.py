@@ -42,7 +42,7 @@ class AccuracyReport:
     """Accuracies of one model on one split, as fractions in [0, 1].
 
     Attributes:
-        average: mean over examples.
+        average: mean over examples, those that are in no group too.
         adjusted_average: group accuracies weighted by the groups' training sizes; None where the training groups are
             not known, or where a group with training examples has none here, so that its accuracy is not known.
         worst_group: the lowest accuracy over groups that are not empty.
@@ -101,27 +101,32 @@ def accuracy_report(
     groups: Int[np.ndarray, "images"],
     *,
     classes: Sequence[str],
-    attribute: str,
+    attribute: str | Sequence[str],
     training_groups: Int[np.ndarray, "training_images"] | None,
 ) -> AccuracyReport:
     """Average, adjusted average and worst-group accuracy, and every group's with its interval.
 
     Args:
         correct: whether each image of the evaluated split is classified correctly.
-        groups: group index of each of them, 2 * label + present.
-        classes: class names, in label order.
-        attribute: the spurious attribute's name.
+        groups: group index of each of them, 2 * (place among ``classes``) + present; -1: in no group, so that it counts
+            in the average alone.
+        classes: names of the classes that have groups, in the order of the group index; all, in label order, where
+            every class has.
+        attribute: the spurious attribute's name, or each class's own.
         training_groups: group index of each *training* image (not sizes of groups), whose counts weight the adjusted
             average; None: there is no adjusted average.
 
     Raises:
-        DataError: there are no images.
+        DataError: there are no images, or none that is in a group.
     """
-    if len(correct) == 0:
-        raise DataError("there are no images to evaluate", now="evaluate a split that holds images")
+    grouped = groups >= 0
+    if not grouped.any():
+        what = "none of the images to evaluate is in a group" if len(correct) else "there are no images to evaluate"
+        raise DataError(what, now="evaluate a split that holds images of every group")
     count = 2 * len(classes)
-    sizes = np.bincount(groups, minlength=count)
-    hits = np.bincount(groups[correct], minlength=count)
+    attributes = [attribute] * len(classes) if isinstance(attribute, str) else list(attribute)
+    sizes = np.bincount(groups[grouped], minlength=count)
+    hits = np.bincount(groups[grouped & correct], minlength=count)
     filled = sizes > 0
     rates = np.divide(hits, sizes, out=np.full(count, np.nan), where=filled)
     low, high = np.full(count, np.nan), np.full(count, np.nan)
@@ -134,7 +139,7 @@ def accuracy_report(
         groups=tuple(
             GroupAccuracy(
                 class_name=classes[group // 2],
-                attribute=attribute,
+                attribute=attributes[group // 2],
                 present=bool(group % 2),
                 n=int(sizes[group]),
                 accuracy=float(rates[group]) if filled[group] else None,
@@ -150,7 +155,7 @@ def _adjusted_average(
     rates: Float[np.ndarray, "groups"], training_groups: Int[np.ndarray, "training_images"]
 ) -> float | None:
     """Rates weighted by training sizes; None where a group that weighs something has no rate, or nothing weighs."""
-    weights = np.bincount(training_groups, minlength=len(rates))
+    weights = np.bincount(training_groups[training_groups >= 0], minlength=len(rates))
     weighed = weights > 0
     if not weighed.any() or np.isnan(rates[weighed]).any():
         return None

@@ -14,8 +14,8 @@ from despur.errors import WorkspaceError
 from despur.pipeline import MitigateSettings, mitigate_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.pairing import SpuriousPair, judged_pairs, make_paired_study, pair_warnings, presence_of
-from despur.pipeline.studying import make_study
+from despur.pipeline.pairing import SpuriousPair, judged_pairs, pair_warnings, presence_of
+from despur.pipeline.studying import make_paired_study, make_study
 from despur.pipeline.training import load_runs
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
@@ -89,7 +89,7 @@ def test_groups_from_a_faultless_detector_are_the_attribute_s(embedded: Embedded
     judge(embedded, "ann", "waterbird", "spurious")
     attribute = embedded.dataset.attribute()
     pairs = judged_pairs(embedded.workspace).spurious
-    known, found = make_study(embedded, attribute), make_paired_study(embedded, attribute, pairs)
+    known, found = make_study(embedded, attribute), make_paired_study(embedded, attribute.name, pairs)
     assert found.train.groups.squeeze(-1).tolist() == known.train.groups.tolist()
     assert [found.group_name(group) for group in range(4)] == [known.group_name(group) for group in range(4)]
 

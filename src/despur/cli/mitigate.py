@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,9 +41,15 @@ def mitigate(
         int, typer.Option(help="Settings to try for each method before its runs, chosen by validation; 0: its own.")
     ] = 0,
     groups: Annotated[
-        str,
-        typer.Option(help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts."),
-    ] = "attribute",
+        str | None,
+        typer.Option(
+            help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts. "
+            "[default: attribute, or verdicts where the dataset has none or --verdicts is given]"
+        ),
+    ] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take in these verdicts first: .csv, .yaml or .yml.")
+    ] = None,
     attribute: AttributeOption = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with this many seeds from --seed on.")] = 1,
     seed: SeedOption = 0,
@@ -66,12 +73,15 @@ def mitigate(
     Examples: despur mitigate -w WORK --losses clip,vc,lc,ls --seeds 5
               despur mitigate -w WORK --method group-dro --lr 1e-4
               despur mitigate -w WORK --method jtt --tune 64 --seeds 5
+              despur mitigate -w WORK --method group-dro --verdicts verdicts.csv
     """
     from despur.mitigate.methods.pretrained import PRETRAINED
     from despur.mitigate.trainer import DivergedError
     from despur.pipeline import DEFAULT_METHODS, MitigateSettings, mitigate_stage
     from despur.pipeline.chosen import validation_worst_group
     from despur.pipeline.comparing import small_groups
+    from despur.pipeline.grouping import groups_of
+    from despur.pipeline.pairing import pair_warnings, take_verdicts
     from despur.pipeline.settings import checked
     from despur.pipeline.training import load_runs, options_by_method
     from despur.pipeline.tuning import judged_runs, tune_stage
@@ -90,7 +100,7 @@ def mitigate(
         {
             "methods": names,
             "attribute": attribute,
-            "groups": groups,
+            "groups": groups or (None if verdicts is None else "verdicts"),
             "seeds": seeds,
             "seed": seed,
             "train": {name: value for name, value in given.items() if value is not None},
@@ -99,10 +109,11 @@ def mitigate(
         where="mitigate",
     )
     with opened(workspace, device) as embedded:
-        warnings = small_groups(embedded, embedded.dataset.attribute(attribute).name)
-        if settings.groups != "attribute":
-            from despur.pipeline.pairing import pair_warnings
-
+        if verdicts is not None:
+            take_verdicts(embedded, verdicts)
+        told = groups_of(embedded, settings.groups, attribute)
+        warnings = small_groups(embedded, attribute)
+        if told != "attribute":
             warnings += pair_warnings(embedded.workspace)
         for warning in warnings:
             say(f"warning: {warning}")
@@ -124,9 +135,9 @@ def mitigate(
         for name in trained
     ]
     if tune:
-        show({"runs": rows, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary))
+        show({"runs": rows, "groups": told, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary))
         return
-    show({"runs": rows}, as_json=as_json, text=lambda: _table(rows))
+    show({"runs": rows, "groups": told}, as_json=as_json, text=lambda: _table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

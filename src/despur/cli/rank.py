@@ -30,11 +30,14 @@ def rank(
 ) -> None:
     """Accuracy with each attribute against accuracy without it, class by class, into discrepancies.parquet.
 
+    Pairs that people have judged are marked with the verdict, or as disputed.
+
     Examples: despur rank -w WORK
               despur rank -w WORK --order interval --top 3 --min-count 25 --json
     """
     from despur.errors import SettingsError, nearest
     from despur.pipeline import predict_stage
+    from despur.pipeline.pairing import judgements_of
     from despur.pipeline.ranking import rank_stage, read_ranking
     from despur.pipeline.settings import checked
     from despur.pipeline.shortlisted import HELPS, HURTS, counts_text, discrepancy_table, shown_rows
@@ -58,7 +61,9 @@ def rank(
         predict_stage(embedded)
         computed = rank_stage(embedded, settings)
         ranking = read_ranking(embedded.workspace)
-    helps, hurts = shown_rows(ranking)
+        judgements = judgements_of(embedded.workspace)
+    helps, hurts = shown_rows(ranking, judgements)
+    is_judged = any(row["verdict"] for row in helps + hurts)
 
     def text() -> Any:
         from rich.console import Group
@@ -67,7 +72,8 @@ def rank(
         parts: list[Any] = []
         for title, side in ((HELPS, helps), (HURTS, hurts)):
             if side:
-                parts.append(discrepancy_table(side[:rows], title=title))
+                verdicts = ("verdict", [row["verdict"] or "" for row in side[:rows]]) if is_judged else None
+                parts.append(discrepancy_table(side[:rows], title=title, extra=verdicts))
             if side[rows:]:
                 parts.append(Text(f"{len(side) - rows:,} more (--rows, --json)", style="dim"))
         if not parts:

@@ -18,6 +18,7 @@ from despur.mitigate.significance import holm, interval, paired_p_value, resampl
 from despur.pipeline.chosen import validation_worst_group
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
+from despur.pipeline.grouping import grouping_of
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy
 from despur.pipeline.training import mitigate_stage, run_name
@@ -130,23 +131,25 @@ def _compared(
     against: str | None,
     split: str,
 ) -> Comparison:
-    attribute = embedded.dataset.attribute(settings.attribute).name
-    judged = split_of(embedded, split, attribute)
+    judged = split_of(embedded, split, settings.attribute)
+    grouped = judged.groups >= 0
     correct: dict[str, Bool[np.ndarray, "seeds images"]] = {}
     validation: dict[str, float] = {}
     for name, own in runs.items():
         sound = [run for run in own if run.diverged_step is None]
         if sound:
             validation[name] = fmean(validation_worst_group(run) for run in sound)
-            correct[name] = np.stack([accuracy_of(embedded, run.heads, judged, attribute)[1] for run in sound])
+            correct[name] = np.stack([accuracy_of(embedded, run.heads, judged)[1] for run in sound])
     reference = against or best_on_validation(validation)
     if reference not in correct:
         raise TrainingError("no sound run is left to compare with", where=reference, now="lower the learning rate")
-    drawn = resampled_worst_groups(list(correct.values()), judged.groups, np.random.default_rng(settings.seed))
+    groups = judged.groups[grouped]
+    counted = {name: hits[:, grouped] for name, hits in correct.items()}
+    drawn = resampled_worst_groups(list(counted.values()), groups, np.random.default_rng(settings.seed))
     resampled = dict(zip(correct, drawn, strict=True))
     others = [name for name in correct if name != reference]
-    ours = worst_groups(correct[reference], judged.groups)
-    raw = [paired_p_value(worst_groups(correct[name], judged.groups), ours) for name in others]
+    ours = worst_groups(counted[reference], groups)
+    raw = [paired_p_value(worst_groups(counted[name], groups), ours) for name in others]
     p_values = dict(zip(others, holm(raw), strict=True))
 
     def row(name: str) -> Compared:
@@ -155,7 +158,7 @@ def _compared(
             note = refused.get(name, "every run diverged")
             seeds = len(runs.get(name, []))
             return Compared(name, method.title, seeds=seeds, diverged=seeds, note=note)
-        worst, average = worst_groups(correct[name], judged.groups), correct[name].mean(axis=1)
+        worst, average = worst_groups(counted[name], groups), correct[name].mean(axis=1)
         low, high = interval(resampled[name] - resampled[reference])
         apart = name != reference
         return Compared(
@@ -178,7 +181,7 @@ def _compared(
     order = [name for name in METHODS if name in runs or name in refused]
     order += [name for name in (*runs, *refused) if name not in order]
     rows = tuple(row(name) for name in order)
-    return Comparison(split, reference, rows, tuple(small_groups(embedded, attribute)))
+    return Comparison(split, reference, rows, _warnings(embedded, settings.attribute))
 
 
 def best_on_validation(scores: dict[str, float]) -> str:
@@ -197,19 +200,30 @@ def best_on_validation(scores: dict[str, float]) -> str:
     return max(rivals, key=lambda name: scores[name])
 
 
-def small_groups(embedded: Embedded, attribute: str) -> list[str]:
+def _warnings(embedded: Embedded, attribute: str | None) -> tuple[str, ...]:
+    note = grouping_of(embedded, attribute).note
+    return (*([note] if note else []), *small_groups(embedded, attribute))
+
+
+def small_groups(embedded: Embedded, attribute: str | None = None) -> list[str]:
     """A sentence for every validation group with fewer than ``FEW_IMAGES`` images."""
     judged = split_of(embedded, "val", attribute)
-    classes = embedded.dataset.classes
-    return group_warnings(judged.groups, classes, attribute)
+    return group_warnings(judged.groups, judged.grouping.classes, judged.grouping.attribute_names)
 
 
-def group_warnings(groups: Int[np.ndarray, "images"], classes: Sequence[str], attribute: str) -> list[str]:
-    """The same from the validation images' groups."""
-    sizes = np.bincount(groups, minlength=2 * len(classes))
+def group_warnings(
+    groups: Int[np.ndarray, "images"], classes: Sequence[str], attributes: str | Sequence[str]
+) -> list[str]:
+    """The same from the validation images' groups.
+
+    Args:
+        attributes: the attribute's name, or each class's own.
+    """
+    names = [attributes] * len(classes) if isinstance(attributes, str) else attributes
+    sizes = np.bincount(groups[groups >= 0], minlength=2 * len(classes))
     return [
-        f"only {size} validation images show {classes[group // 2]} {'with' if group % 2 else 'without'} {attribute}; "
-        "what was selected by them may be chance"
+        f"only {size} validation images show {classes[group // 2]} {'with' if group % 2 else 'without'} "
+        f"{names[group // 2]}; what was selected by them may be chance"
         for group, size in enumerate(sizes.tolist())
         if 0 < size < FEW_IMAGES
     ]

@@ -17,12 +17,15 @@ from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.metrics import AccuracyReport, accuracy_report
 from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
+from despur.pipeline.grouping import Grouping, Source, grouping_of, grouping_state
 from despur.pipeline.runner import run_stage, stage_state
 from despur.pipeline.training import load_runs, run_names
 from despur.workspace import Workspace, fingerprint, fingerprint_file, read_object, read_parquet, write_json
 
 EXPLANATIONS = "explanations.parquet"
 CHECKS = "checks.json"
+RETAINED = "retained.json"
+RETAIN = "retain"
 
 OF_IMAGES = ("object_area", "attribute_area")
 """Measures that are the same for every run."""
@@ -35,29 +38,35 @@ class Split:
     Attributes:
         dataset: those rows.
         rows: their indices into the whole.
-        groups: their groups.
+        grouping: how the dataset is grouped.
+        groups: their groups; -1 for none.
         training_groups: groups of the training images, for the adjusted average.
     """
 
     dataset: Dataset
     rows: Int[np.ndarray, "images"]
+    grouping: Grouping
     groups: Int[np.ndarray, "images"]
     training_groups: Int[np.ndarray, "training_images"]
 
 
-def split_of(embedded: EmbeddedImages, name: str, attribute: str) -> Split:
+def split_of(embedded: EmbeddedImages, name: str, attribute: str | None = None) -> Split:
     """One split with its groups.
 
+    Args:
+        attribute: as :func:`~despur.pipeline.grouping.grouping_of` takes it; ``attribute`` of a run.
+
     Raises:
-        DataError: it has no images.
+        DespurError: it has no images, or the dataset has no groups.
     """
     dataset = embedded.dataset
-    rows, groups = dataset.split_rows(name), dataset.groups(attribute)
-    return Split(dataset.rows(rows), rows, groups[rows], groups[dataset.split_rows("train")])
+    rows, grouping = dataset.split_rows(name), grouping_of(embedded, attribute)
+    training = grouping.groups[dataset.split_rows("train")]
+    return Split(dataset.rows(rows), rows, grouping, grouping.groups[rows], training)
 
 
 def accuracy_of(
-    embedded: EmbeddedImages, heads: Heads, split: Split, attribute: str
+    embedded: EmbeddedImages, heads: Heads, split: Split
 ) -> tuple[AccuracyReport, Bool[np.ndarray, "images"]]:
     """Accuracies of one model's heads on a split, and which images it has right."""
     heads = {name: head.to(embedded.device) for name, head in heads.items()}
@@ -68,8 +77,8 @@ def accuracy_of(
     report = accuracy_report(
         correct,
         split.groups,
-        classes=split.dataset.classes,
-        attribute=attribute,
+        classes=split.grouping.classes,
+        attribute=split.grouping.attribute_names,
         training_groups=split.training_groups,
     )
     return report, correct
@@ -95,7 +104,8 @@ def runs_state(workspace: Workspace) -> str:
 def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
     """Write ``metrics.json`` of every run; returns whether anything was computed.
 
-    AIoU and the other measures of maps are filled in where the stage explain has measured these same runs, else null.
+    AIoU and the other measures of maps are filled in where the stage explain has measured these same runs, else null;
+    so is the accuracy on classes that were not repaired, where the stage retain has.
     """
     workspace = embedded.workspace
     runs = load_runs(workspace)
@@ -105,9 +115,12 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
         for name, run in runs.items():
             if run.attribute not in splits:
                 splits[run.attribute] = split_of(embedded, split, run.attribute)
-            report, _ = accuracy_of(embedded, run.heads, splits[run.attribute], run.attribute)
-            explained = explanations_of(workspace, name, splits[run.attribute], report)
-            write_json(workspace.path("runs", name, "metrics.json"), metrics(run, split, report, explained))
+            judged = splits[run.attribute]
+            report, _ = accuracy_of(embedded, run.heads, judged)
+            explained = explanations_of(workspace, name, judged, report)
+            found = metrics(run, split, report, explained, judged.grouping.source)
+            found["retained"] = retained_of(workspace, name)
+            write_json(workspace.path("runs", name, "metrics.json"), found)
 
     return run_stage(
         workspace,
@@ -121,7 +134,14 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
 
 def _evaluated_from(embedded: Embedded) -> str:
     workspace = embedded.workspace
-    return fingerprint(embedded.state, runs_state(workspace), stage_state(workspace, "explain"))
+    retained = stage_state(workspace, RETAIN)
+    return fingerprint(
+        embedded.state,
+        runs_state(workspace),
+        stage_state(workspace, "explain"),
+        *grouping_state(embedded),
+        *([retained] if retained else []),
+    )
 
 
 def evaluated_split(workspace: Workspace) -> str:
@@ -141,7 +161,9 @@ def check_evaluated(embedded: Embedded) -> None:
     record = workspace.record("evaluate")
     if record is None or record.inputs != fingerprint(record.settings, _evaluated_from(embedded)):
         raise WorkspaceError(
-            "its runs are not evaluated yet" if record is None else "its runs have changed since they were evaluated",
+            "its runs are not evaluated yet"
+            if record is None
+            else "its runs or groups have changed since they were evaluated",
             where=workspace.root,
             now=f"run: despur evaluate -w {workspace.root}",
         )
@@ -153,17 +175,21 @@ def is_explained(workspace: Workspace, stage: str = "explain") -> bool:
     return record is not None and record.settings["runs"] == runs_state(workspace)
 
 
-def metrics(run: Run, split: str, report: AccuracyReport, explained: dict[str, Any] | None) -> dict[str, Any]:
+def metrics(
+    run: Run, split: str, report: AccuracyReport, explained: dict[str, Any] | None, source: Source
+) -> dict[str, Any]:
     """What ``metrics.json`` holds; rates are fractions.
 
     Args:
         explained: as :func:`explanations_of` gives it.
+        source: who says which group an image is in; under ``groups_from``.
     """
     others = {name: value for name, value in (explained or {}).items() if name != "aiou"}
     return {
         "method": run.method,
         "split": split,
         "accuracy": report.to_json(),
+        "groups_from": source,
         "aiou": None if explained is None else explained["aiou"],
         "explanations": others or None,
         "best_epoch": run.best_epoch,
@@ -171,6 +197,18 @@ def metrics(run: Run, split: str, report: AccuracyReport, explained: dict[str, A
         "seed": run.seed,
         "diverged_step": run.diverged_step,
     }
+
+
+def retained_of(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """What is known of a run on classes that were not repaired: ``classes, images, before, after``.
+
+    Returns:
+        None where nothing was measured, or under other heads, or where the run's method names no other classes.
+    """
+    record = workspace.record(RETAIN)
+    if record is None or record.settings["runs"] != runs_state(workspace):
+        return None
+    return read_object(workspace.path(RETAINED), ("runs",))["runs"].get(name)
 
 
 def explanations_of(workspace: Workspace, name: str, split: Split, report: AccuracyReport) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from despur.backbones.heads import Heads
-from despur.data.examples import Attribute, Dataset
+from despur.data.examples import Dataset
 from despur.data.images import read_image
 from despur.explain.elsewhere import boxes_seen
 from despur.explain.measure import ELSEWHERE, NOWHERE, ON_OBJECT, Places, measure_explanations
@@ -33,6 +34,7 @@ from despur.pipeline.evaluation import (
     runs_state,
     split_of,
 )
+from despur.pipeline.grouping import Grouping, grouping_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ExplainSettings
 from despur.pipeline.strips import STRIPS, write_strips
@@ -72,7 +74,7 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     )
 
     def work() -> None:
-        places = places_of(workspace, drawn.dataset, embedded.dataset.attribute(attribute))
+        places = places_of(workspace, drawn.dataset, drawn.grouping)
         measured = measure_runs(embedded, runs, drawn.dataset, settings.batch_size, method=method, places=places)
         write_parquet(table_file, explanations_table(drawn.dataset.ids, measured))
         compared = compared_runs(runs)
@@ -83,7 +85,7 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
         workspace,
         explained("explain", method, "/"),
         settings={**settings.model_dump(mode="json"), "split": split, "runs": state},
-        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), seen),
+        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), seen, *grouping_state(embedded)),
         outputs=[table_file, checks_file, strips_folder / "strips.json"],
         work=work,
         seed=settings.seed,
@@ -114,7 +116,7 @@ def explanations_table(ids: list[str], measured: Mapping[str, Mapping[str, Float
     return pa.table(columns)
 
 
-def places_of(workspace: Workspace, dataset: Dataset, attribute: Attribute) -> Places:
+def places_of(workspace: Workspace, dataset: Dataset, grouping: Grouping) -> Places:
     """Where the workspace's detections put the attribute and each image's own class."""
     file = workspace.path(DETECTIONS)
     if not file.exists():
@@ -122,7 +124,13 @@ def places_of(workspace: Workspace, dataset: Dataset, attribute: Attribute) -> P
     detections = read_parquet(file)
     of_class = [boxes_seen(detections, [name]) for name in dataset.classes]
     own = {image: of_class[label].get(image, ()) for image, label in zip(dataset.ids, dataset.labels, strict=True)}
-    return Places(boxes_seen(detections, [attribute.name]), own)
+    spurious = [boxes_seen(detections, list(names)) for names in grouping.attributes]
+    if grouping.source == "labels":
+        return Places(spurious[0], own)
+    # Each image has a place for what is spurious for its own class.
+    of_label = {dataset.classes.index(name): boxes for name, boxes in zip(grouping.classes, spurious, strict=True)}
+    labels = zip(dataset.ids, dataset.labels.tolist(), strict=True)
+    return Places({image: of_label[label].get(image, ()) for image, label in labels if label in of_label}, own)
 
 
 def means_of_runs(embedded: Embedded, method: str = GRADCAM.name) -> dict[str, dict[str, float | None]]:
@@ -159,7 +167,7 @@ def _draw(split: Split, settings: ExplainSettings) -> Split:
     if settings.images is None or settings.images >= count:
         return split
     chosen = np.sort(np.random.default_rng(settings.seed).permutation(count)[: settings.images])
-    return Split(split.dataset.rows(chosen), split.rows[chosen], split.groups[chosen], split.training_groups)
+    return replace(split, dataset=split.dataset.rows(chosen), rows=split.rows[chosen], groups=split.groups[chosen])
 
 
 def measure_runs(

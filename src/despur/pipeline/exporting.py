@@ -106,8 +106,8 @@ def export_run(
     heads = blended(original, run.heads, blend)
     library, write = FORMATS[to]
     rows = split_of(embedded, split, run.attribute)
-    before, _ = accuracy_of(embedded, original, rows, run.attribute)
-    after, _ = accuracy_of(embedded, heads, rows, run.attribute)
+    before, _ = accuracy_of(embedded, original, rows)
+    after, _ = accuracy_of(embedded, heads, rows)
     with _new_folder(folder) as temporary:
         usage = write(embedded.backbone, heads, temporary)
         content = CardContent(
@@ -117,8 +117,11 @@ def export_run(
             library=library,
             licence=licence,
             run=run,
+            subject=rows.grouping.subject,
+            groups_note=rows.grouping.note,
             blend=blend,
             split=split,
+            images=len(rows.rows),
             before=before,
             after=after,
             usage=usage,

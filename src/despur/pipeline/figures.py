@@ -86,13 +86,12 @@ def shortcuts_sheet(
     seed: int,
 ) -> Sheet:
     """Figure 3: for every class, images that the model has right with its shortcut's help and wrong without it."""
-    attribute = split.dataset.attribute(run.attribute)
-    report, correct = accuracy_of(embedded, run.heads, split, run.attribute)
-    phrases = split.dataset.group_phrases(attribute)
+    report, correct = accuracy_of(embedded, run.heads, split)
+    phrases = split.grouping.phrases
     generator = np.random.default_rng(seed)
     rows: list[Row] = []
-    for label in range(len(split.dataset.classes)):
-        pair = [2 * label, 2 * label + 1]
+    for place in range(len(split.grouping.classes)):
+        pair = [2 * place, 2 * place + 1]
         rates = [report.groups[group].accuracy for group in pair]
         if None in rates:
             continue
@@ -136,7 +135,7 @@ def methods_sheet(
     """Figures 4 to 6: images of every group, and each method's map of them (its sound run with the lowest seed)."""
     shown = first_of_methods(runs)
     compared = compared_runs(runs)
-    phrases = split.dataset.group_phrases(split.dataset.attribute(runs[PRETRAINED.name].attribute))
+    phrases = split.grouping.phrases
     chosen = chosen_of_groups(embedded, compared, split, method, count=per_group, batch_size=batch_size, seed=seed)
     rows: list[Row] = []
     for group, row, how in chosen:

@@ -25,8 +25,11 @@ class CardContent:
         library: "open_clip" or "transformers", as model hubs call them; None for heads alone.
         licence: as the user gave it; None: not given.
         run: what was exported.
+        subject: what the model is to lean on less, in words.
+        groups_note: what a reader must know of the groups; may be empty.
         blend: share of the trained weights, in [0, 1].
         split: where the accuracies are from.
+        images: in that split; some may be in no group.
         before, after: of the model as it came and of the exported weights.
         usage: Python that loads the folder.
         version: despur's.
@@ -38,8 +41,11 @@ class CardContent:
     library: str | None
     licence: str | None
     run: Run
+    subject: str
+    groups_note: str
     blend: float
     split: str
+    images: int
     before: AccuracyReport
     after: AccuracyReport
     usage: str
@@ -66,7 +72,7 @@ def card(content: CardContent) -> str:
 # {content.model}, heads retrained with {method.title}
 
 The image and text encoders are those of `{content.model}`. Its projections and temperature were retrained by despur
-{content.version} so that the model leans less on *{content.run.attribute}*.
+{content.version} so that the model leans less on *{content.subject}*.
 {drawn if content.random_weights else ""}
 * Method: {method.title} (`{content.run.method}`), seed {content.run.seed}; validation kept epoch
   {content.run.best_epoch}.
@@ -77,11 +83,11 @@ The image and text encoders are those of `{content.model}`. Its projections and 
 
 ## What it did to each group
 
-{_table(content.before, content.after)}
+{_table(content)}
 
 Rates are percentages, in brackets the 95% interval. The text side reads open_clip's 80 ImageNet templates, averaged;
 other prompts give other numbers. Classes that are not in this table were not evaluated: check those that you use.
-
+{_note(content.groups_note)}
 ## How to load it
 
 FOLDER is where this file lies.
@@ -92,13 +98,18 @@ FOLDER is where this file lies.
 """
 
 
+def _note(note: str) -> str:
+    return f"\n{note[0].upper()}{note[1:]}.\n" if note else ""
+
+
 def _weights(blend: float) -> str:
     if blend == 1:
         return "the retrained ones."
     return f"{1 - blend:g} of the original and {blend:g} of the retrained ones."
 
 
-def _table(before: AccuracyReport, after: AccuracyReport) -> str:
+def _table(content: CardContent) -> str:
+    before, after = content.before, content.after
     rows = [
         (
             f"{old.class_name} {'with' if old.present else 'without'} {old.attribute}",
@@ -108,8 +119,7 @@ def _table(before: AccuracyReport, after: AccuracyReport) -> str:
         )
         for old, new in zip(before.groups, after.groups, strict=True)
     ]
-    total = str(sum(group.n for group in before.groups))
-    rows.append(("average", total, rate_text(before.average), rate_text(after.average)))
+    rows.append(("average", str(content.images), rate_text(before.average), rate_text(after.average)))
     rows.append(("worst group", "", rate_text(before.worst_group), rate_text(after.worst_group)))
     lines = ["| group | images | before | after |", "| --- | ---: | ---: | ---: |"]
     return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)])

@@ -1,23 +1,20 @@
-"""Groups without group labels: from the pairs that people judged spurious and from what the detector saw."""
+"""Pairs that people judged spurious, and which images show them, by what the detector saw."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from jaxtyping import Float
 
-from despur.data.examples import Attribute
-from despur.errors import WorkspaceError
-from despur.mitigate.membership import pair_groups
-from despur.mitigate.study import Examples, Study
+from despur.errors import WorkspaceError, nearest
 from despur.pipeline.detecting import detections_path, finished_search
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.studying import make_study
+from despur.review.exchange import Imported, import_verdicts, read_verdicts
 from despur.review.judgements import Judgements
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_parquet
@@ -52,14 +49,25 @@ class Judged:
     disputed: tuple[tuple[str, str], ...]
 
 
+def judgements_of(workspace: Workspace) -> Judgements:
+    """What people have said so far; nothing where nobody has judged."""
+    file = workspace.path(VERDICTS)
+    if not file.exists():
+        return Judgements()
+    store = VerdictStore(file)
+    try:
+        return Judgements(store.events())
+    finally:
+        store.close()
+
+
 def judged_pairs(workspace: Workspace) -> Judged:
     """The pairs of a workspace's verdicts.
 
     Raises:
         WorkspaceError: no pair is called spurious.
     """
-    file = workspace.path(VERDICTS)
-    judgements = Judgements(VerdictStore(file).events()) if file.exists() else Judgements()
+    judgements = judgements_of(workspace)
     outcomes = {pair: judgements.outcome(pair) for pair in judgements.judged()}
     spurious = tuple(
         SpuriousPair(*pair, frozenset(judgements.struck(pair)))
@@ -70,9 +78,28 @@ def judged_pairs(workspace: Workspace) -> Judged:
     if not spurious:
         unsure = f"; judges differ on {len(disputed)}" if disputed else ""
         raise WorkspaceError(
-            f"no pair is judged spurious{unsure}", where=file, now=f"run: despur review -w {workspace.root}"
+            f"no pair is judged spurious{unsure}",
+            where=workspace.path(VERDICTS),
+            now=f"run: despur review -w {workspace.root} (or give despur mitigate --verdicts FILE)",
         )
     return Judged(spurious, disputed)
+
+
+def take_verdicts(embedded: Embedded, file: Path) -> Imported:
+    """Add a file's verdicts to a workspace's history, as ``despur verdicts import`` does; nothing where one is amiss.
+
+    Raises:
+        DataError: the file is not one of verdicts.
+        WorkspaceError: a pair that it calls spurious is of no class, or names what was not looked for.
+    """
+    lines = read_verdicts(file)
+    spurious = {(line.class_name, line.attribute) for line in lines if line.verdict == "spurious"}
+    check_pairs(embedded, [SpuriousPair(*pair) for pair in sorted(spurious)])
+    store = VerdictStore(embedded.workspace.path(VERDICTS))
+    try:
+        return import_verdicts(store, lines)
+    finally:
+        store.close()
 
 
 def presence_of(
@@ -94,52 +121,54 @@ def presence_of(
     return presence
 
 
-def make_paired_study(
-    embedded: Embedded, attribute: Attribute, pairs: Sequence[SpuriousPair], *, soft: bool = False
-) -> Study:
-    """The study whose groups are those of the pairs.
-
-    Args:
-        attribute: of the dataset, by which runs are judged afterwards.
-        soft: belong to both groups of a pair by the detector's score.
+def spurious_pairs(embedded: Embedded) -> tuple[SpuriousPair, ...]:
+    """The pairs that are judged spurious, checked against what the images are and what was looked for in them.
 
     Raises:
-        WorkspaceError: not every split was searched, or a pair is of no class of the dataset.
+        WorkspaceError: there is none, not every split was searched, or a pair is of no class of the dataset or names
+            what was not looked for.
     """
-    workspace, dataset = embedded.workspace, embedded.dataset
-    found, _ = finished_search(workspace)
+    pairs = judged_pairs(embedded.workspace).spurious
+    check_pairs(embedded, pairs)
+    return pairs
+
+
+def check_pairs(embedded: Embedded, pairs: Sequence[SpuriousPair]) -> None:
+    """Refuse pairs for which detections cannot give groups; as :func:`spurious_pairs` says."""
+    workspace, classes = embedded.workspace, embedded.dataset.classes
+    found, searched = finished_search(workspace)
     if found.split is not None:
         raise WorkspaceError(
-            f"only the split {found.split!r} was searched, and groups are needed in training and validation",
+            f"only the split {found.split!r} was searched, and groups are needed in all of them",
             where=detections_path(workspace),
             now=f"run: despur detect -w {workspace.root} without --split",
         )
-    unknown = [pair.class_name for pair in pairs if pair.class_name not in dataset.classes]
-    if unknown:
-        raise WorkspaceError(f"a verdict is on {unknown[0]!r}, which is no class", where=workspace.path(VERDICTS))
-    columns = ["id", "phrase", "score"]
-    presence = torch.from_numpy(
-        presence_of(pairs, read_parquet(detections_path(workspace)).select(columns), dataset.ids, soft=soft)
-    )
-    classes = [dataset.classes.index(pair.class_name) for pair in pairs]
-    labels = torch.from_numpy(dataset.labels)
-    groups, shares = pair_groups(labels, presence, classes)
-    plain = make_study(embedded, attribute)
+    for pair in pairs:
+        if pair.class_name not in classes:
+            raise WorkspaceError(
+                f"a verdict is on {pair.class_name!r}, which is no class",
+                where=workspace.root,
+                now=nearest(pair.class_name, list(classes)),
+            )
+        if pair.attribute not in searched.phrases:
+            raise WorkspaceError(
+                f"{pair.attribute!r} is judged spurious for {pair.class_name!r}, and was never looked for",
+                where=detections_path(workspace),
+                now=f"run: despur detect -w {workspace.root} with a vocabulary that has it",
+            )
 
-    def regrouped(split: str, examples: Examples) -> Examples:
-        rows = torch.from_numpy(dataset.split_rows(split))
-        own = None if shares is None else shares[rows].to(embedded.device)
-        return replace(examples, groups=groups[rows].to(embedded.device), shares=own)
 
-    phrases = [text for pair in pairs for text in (pair.class_name, f"{pair.class_name} with {pair.attribute}")]
-    return replace(
-        plain,
-        train=regrouped("train", plain.train),
-        val=regrouped("val", plain.val),
-        group_prompts=embedded.prompts(phrases).to(plain.class_prompts),
-        phrase_prompts=embedded.prompts([pair.attribute for pair in pairs]).to(plain.class_prompts),
-        pairs=tuple(zip(classes, (pair.attribute for pair in pairs), strict=True)),
-    )
+def presence_in(
+    embedded: Embedded, pairs: Sequence[SpuriousPair], *, soft: bool = False
+) -> Float[np.ndarray, "images pairs"]:
+    """:func:`presence_of` every image of a workspace, by its detections."""
+    detections = read_parquet(detections_path(embedded.workspace)).select(["id", "phrase", "score"])
+    return presence_of(pairs, detections, embedded.dataset.ids, soft=soft)
+
+
+def pairs_state(workspace: Workspace) -> list[object]:
+    """The pairs that are judged spurious, and their struck images, as plain values."""
+    return [[pair.class_name, pair.attribute, sorted(pair.struck)] for pair in judged_pairs(workspace).spurious]
 
 
 def pair_warnings(workspace: Workspace) -> list[str]:
@@ -155,7 +184,9 @@ def pair_warnings(workspace: Workspace) -> list[str]:
     table = read_parquet(detections_path(workspace)).select(["id", "phrase"])
     for pair in judged.spurious:
         seen = len(table.filter(pc.field("phrase") == pair.attribute)["id"].unique())
-        if len(pair.struck) > MANY_STRUCK * seen:
+        if not seen:
+            warnings.append(f"{pair.attribute} was seen in no image, so that {pair.class_name} has one group alone")
+        elif len(pair.struck) > MANY_STRUCK * seen:
             warnings.append(
                 f"{len(pair.struck)} images were struck out for {pair.class_name} and {pair.attribute}, which was seen "
                 f"in {seen:,}: groups by this detector may be wrong often enough to change the result"

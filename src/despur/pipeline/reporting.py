@@ -14,6 +14,8 @@ from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import check_evaluated, is_explained
+from despur.pipeline.grouping import grouping_of
+from despur.pipeline.looking import looks_of, map_checks_of
 from despur.pipeline.strips import STRIPS
 from despur.pipeline.training import load_runs
 from despur.report import (
@@ -69,7 +71,9 @@ def _notes(embedded: Embedded) -> list[str]:
     unread = f"{quarantined} {noun} could not be read; quarantine.parquet names each with its reason."
     said = [unread] if quarantined else []
     energy = _energy_note(embedded.workspace)
-    return [f"{embedded.model.spec}: {note}" for note in [*said, *([energy] if energy else [])]]
+    groups = grouping_of(embedded, load_runs(embedded.workspace)[PRETRAINED.name].attribute).note
+    said += [note for note in (energy, f"{groups}." if groups else "") if note]
+    return [f"{embedded.model.spec}: {note}" for note in said]
 
 
 def _energy_note(workspace: Workspace) -> str:
@@ -112,15 +116,19 @@ def section_of(embedded: Embedded) -> BackboneSection:
     metrics = {name: read_object(workspace.path("runs", name, "metrics.json"), METRICS) for name in runs}
     after = best_run(runs)
     strips, chosen = _strips(embedded)
+    grouping = grouping_of(embedded, runs[PRETRAINED.name].attribute)
+    compared = [PRETRAINED.name, *([] if after is None else [after])]
     return BackboneSection(
         spec=embedded.model.spec,
         random_weights=embedded.model.random_weights,
         split=metrics[PRETRAINED.name]["split"],
         rows=_rows(runs, metrics),
-        groups=_groups(embedded, runs[PRETRAINED.name].attribute, metrics[PRETRAINED.name], metrics.get(after or "")),
+        groups=_groups(grouping.phrases, metrics[PRETRAINED.name], metrics.get(after or "")),
         after_title=None if after is None else find_method(runs[after].method).title,
         shown_seed=None if after is None else runs[after].seed,
         curves=_curves(runs),
+        looks=looks_of(grouping.phrases, metrics[PRETRAINED.name], metrics.get(after or "")),
+        map_checks=map_checks_of([(find_method(runs[name].method).title, metrics[name]) for name in compared]),
         strips=strips,
         strips_chosen=chosen,
     )
@@ -164,8 +172,7 @@ def _row(method: str, metrics: Sequence[Any], diverged: int) -> MethodRow:
     )
 
 
-def _groups(embedded: Embedded, attribute: str, before: Any, after: Any | None) -> list[GroupRow]:
-    phrases = embedded.dataset.group_phrases(embedded.dataset.attribute(attribute))
+def _groups(phrases: Sequence[str], before: Any, after: Any | None) -> list[GroupRow]:
 
     def rate(entry: Mapping[str, Any]) -> Rate:
         return Rate(entry["accuracy"], entry["ci_low"], entry["ci_high"])

@@ -98,7 +98,8 @@ class MitigateSettings(BaseModel):
         methods: names of methods, or losses joined by plus signs.
         attribute: the spurious attribute; None: the only one there is.
         groups: whose groups methods are told and selected by: the attribute's, or those of all pairs that were judged
-            spurious, by what the detector saw ("verdicts") or by its scores ("soft-verdicts").
+            spurious, by what the detector saw ("verdicts") or by its scores ("soft-verdicts"); None: the attribute's
+            where the dataset has one, else the verdicts'.
         seeds: runs a method, numbered from ``seed``.
         seed: of the first run.
         train: settings for every method, over the method's own ("epochs", "learning_rate", ...).
@@ -110,7 +111,7 @@ class MitigateSettings(BaseModel):
 
     methods: Annotated[tuple[str, ...], BeforeValidator(_several)] = DEFAULT_METHODS
     attribute: str | None = None
-    groups: Literal["attribute", "verdicts", "soft-verdicts"] = "attribute"
+    groups: Literal["attribute", "verdicts", "soft-verdicts"] | None = None
     seeds: Annotated[int, Field(ge=1)] = 1
     seed: Seed = 0
     train: dict[str, Any] = {}

@@ -13,16 +13,23 @@ from rich.text import Text
 
 from despur.rank import SCHEMA, Ranking, helping, hurting
 from despur.report.words import NOTHING, encodable, rate_text
+from despur.review.judgements import Judgements
 
 HELPS = "Attributes that go with fewer errors: shortcut candidates"
 HURTS = "Attributes that go with more errors"
 
 Row = dict[str, Any]
-"""A pair: every column of ``SCHEMA``, and ``same``: attributes of the class that are seen on the same images."""
+"""A pair: every column of ``SCHEMA``; ``same``: attributes of the class that are seen on the same images; ``verdict``:
+spurious, healthy, unsure, or disputed where judges differ; None: nobody has judged it."""
 
 
-def shown_rows(ranking: Ranking) -> tuple[list[Row], list[Row]]:
-    """What helps and what hurts, each in the order of the ranking; one row a group of overlapping attributes."""
+def shown_rows(ranking: Ranking, judgements: Judgements | None = None) -> tuple[list[Row], list[Row]]:
+    """What helps and what hurts, each in the order of the ranking; one row a group of overlapping attributes.
+
+    Args:
+        judgements: what people have said; None: nothing.
+    """
+    said = judgements or Judgements()
     followers: dict[tuple[str, str], list[str]] = {}
     grouped = ranking.table.select(["class", "attribute", "same_as"])
     for row in grouped.filter(pc.field("same_as").is_valid()).to_pylist():
@@ -30,7 +37,11 @@ def shown_rows(ranking: Ranking) -> tuple[list[Row], list[Row]]:
 
     def rows(table: pa.Table) -> list[Row]:
         return [
-            {**row, "same": followers.get((row["class"], row["attribute"]), [])}
+            {
+                **row,
+                "same": followers.get((row["class"], row["attribute"]), []),
+                "verdict": said.outcome((row["class"], row["attribute"])),
+            }
             for row in table.select(SCHEMA.names).to_pylist()
         ]
 

@@ -148,7 +148,7 @@ def chosen_of_groups(
     """Up to ``count`` images of every group: its number, the image's row in the split, and how it was chosen."""
     generator = np.random.default_rng(seed)
     found: list[tuple[int, int, str]] = []
-    for group in range(len(split.dataset.classes) * 2):
+    for group in range(len(split.grouping.phrases)):
         inside: Int[np.ndarray, "images"] = np.flatnonzero(split.groups == group)
         candidates = np.sort(generator.permutation(inside)[:CANDIDATES])
         if not len(candidates) or not count:
@@ -185,8 +185,7 @@ def write_strips(
     folder: Path,
 ) -> None:
     """Photograph, map before and map after of some images of every group, as PNG, with what each model said."""
-    attribute = next(iter(compared.values())).attribute
-    phrases = split.dataset.group_phrases(split.dataset.attribute(attribute))
+    phrases = split.grouping.phrases
     chosen = chosen_of_groups(
         embedded,
         compared,

@@ -1,15 +1,20 @@
-"""What training reads, from a workspace or from memory."""
+"""What training reads of a workspace: features, groups and prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
 from despur.data.examples import Attribute
+from despur.mitigate.membership import pair_groups
 from despur.mitigate.study import Examples, Study
+from despur.pipeline.detecting import DETECT
 from despur.pipeline.embedded import Embedded, EmbeddedImages
+from despur.pipeline.grouping import Grouping, grouping_of, groups_of
+from despur.pipeline.pairing import SpuriousPair, check_pairs, pairs_state, presence_in, spurious_pairs
 from despur.pipeline.runner import stage_state
 from despur.workspace import fingerprint
 
@@ -28,7 +33,7 @@ def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
         val=examples("val"),
         class_prompts=embedded.class_prompts,
         group_prompts=embedded.group_prompts(attribute),
-        phrase_prompts=embedded.prompts(_phrases(attribute)),
+        phrase_prompts=embedded.prompts(_phrases(embedded.wording.worded(attribute))),
         heads=embedded.heads,
         classes=dataset.classes,
         attribute=attribute.name,
@@ -38,6 +43,45 @@ def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
 
 def _phrases(attribute: Attribute) -> list[str]:
     return [phrase for phrase in (attribute.phrase, attribute.absent_phrase) if phrase is not None]
+
+
+def make_paired_study(
+    embedded: Embedded, judged_by: str, pairs: Sequence[SpuriousPair], *, soft: bool = False
+) -> Study:
+    """The study whose groups are those of the pairs.
+
+    Args:
+        judged_by: name of the grouping by which runs are judged afterwards.
+        soft: belong to both groups of a pair by the detector's score.
+
+    Raises:
+        WorkspaceError: not every split was searched, or a pair is of no class or names what was not looked for.
+    """
+    dataset = embedded.dataset
+    check_pairs(embedded, pairs)
+    classes = [dataset.classes.index(pair.class_name) for pair in pairs]
+    labels = torch.from_numpy(dataset.labels)
+    groups, shares = pair_groups(labels, torch.from_numpy(presence_in(embedded, pairs, soft=soft)), classes)
+
+    def examples(split: str) -> Examples:
+        rows = dataset.split_rows(split)
+        own = torch.from_numpy(rows)
+        return Examples(embedded.rows(rows), labels[own], groups[own], None if shares is None else shares[own])
+
+    named = [(embedded.wording.names(pair.class_name), f" with {pair.attribute}") for pair in pairs]
+    phrases = [tuple(f"{name}{end}" for name in names) for names, seen in named for end in ("", seen)]
+    study = Study(
+        train=examples("train"),
+        val=examples("val"),
+        class_prompts=embedded.class_prompts,
+        group_prompts=embedded.prompts(phrases),
+        phrase_prompts=embedded.prompts([pair.attribute for pair in pairs]),
+        heads=embedded.heads,
+        classes=dataset.classes,
+        attribute=judged_by,
+        pairs=tuple(zip(classes, (pair.attribute for pair in pairs), strict=True)),
+    )
+    return study.to(embedded.device)
 
 
 @dataclass
@@ -51,30 +95,29 @@ class LazyStudy:
 
     embedded: Embedded
     name: str | None
-    groups: str = "attribute"
+    groups: str | None = None
 
     @cached_property
-    def attribute(self) -> Attribute:
-        return self.embedded.dataset.attribute(self.name)
+    def grouping(self) -> Grouping:
+        """The groups by which runs are judged; methods may be told others."""
+        return grouping_of(self.embedded, self.name)
+
+    @cached_property
+    def told(self) -> str:
+        """Whose groups methods are told."""
+        return groups_of(self.embedded, self.groups, self.name)
 
     @cached_property
     def state(self) -> str:
         """Fingerprint of everything that the study is made from."""
-        if self.groups == "attribute":
+        if self.told == "attribute":
             return self.embedded.state
-        from despur.pipeline.pairing import judged_pairs  # here: most studies have no verdicts
-
-        pairs = [
-            [pair.class_name, pair.attribute, sorted(pair.struck)]
-            for pair in judged_pairs(self.embedded.workspace).spurious
-        ]
-        return fingerprint(self.embedded.state, stage_state(self.embedded.workspace, "detect"), self.groups, pairs)
+        workspace = self.embedded.workspace
+        return fingerprint(self.embedded.state, stage_state(workspace, DETECT), self.told, pairs_state(workspace))
 
     @cached_property
     def study(self) -> Study:
-        if self.groups == "attribute":
-            return make_study(self.embedded, self.attribute)
-        from despur.pipeline.pairing import judged_pairs, make_paired_study
-
-        pairs = judged_pairs(self.embedded.workspace).spurious
-        return make_paired_study(self.embedded, self.attribute, pairs, soft=self.groups == "soft-verdicts")
+        if self.told == "attribute":
+            return make_study(self.embedded, self.embedded.dataset.attribute(self.name))
+        pairs = spurious_pairs(self.embedded)
+        return make_paired_study(self.embedded, self.grouping.name, pairs, soft=self.told == "soft-verdicts")

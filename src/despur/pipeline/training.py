@@ -12,7 +12,7 @@ from despur.mitigate.objective import check_weights
 from despur.mitigate.runs import Run, load_run, save_run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.trainer import DivergedError, train
-from despur.pipeline.embedded import EMBED, Embedded
+from despur.pipeline.embedded import EMBED, Embedded, embedded_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy, make_study
@@ -59,7 +59,7 @@ def run_names(workspace: Workspace) -> list[str]:
     known = list(METHODS)
     order = sorted(seeds, key=lambda name: (known.index(name) if name in known else len(known), name))
     names = [run_name(method, seed) for method in order for seed in seeds[method]]
-    return [name for name in names if EMBED in stages and _is_of(workspace, name, stages[EMBED].inputs)]
+    return [name for name in names if EMBED in stages and _is_of(workspace, name, embedded_state(stages))]
 
 
 def _is_of(workspace: Workspace, name: str, features: str) -> bool:
@@ -189,7 +189,7 @@ def _train_method(
     run_stage(
         workspace,
         f"{MITIGATE}{method.name}",
-        settings={**settings.model_dump(mode="json"), "attribute": lazy.attribute.name, "seeds": seeds},
+        settings={**settings.model_dump(mode="json"), "attribute": lazy.grouping.name, "seeds": seeds},
         inputs=lazy.state,
         outputs=[folder / file for folder in folders for file in RUN_FILES],
         work=work,

@@ -74,7 +74,7 @@ def _tune(
     run_stage(
         embedded.workspace,
         f"tune/{method.name}",
-        settings={**base.model_dump(mode="json"), "attribute": lazy.attribute.name, "count": count},
+        settings={**base.model_dump(mode="json"), "attribute": lazy.grouping.name, "count": count},
         inputs=lazy.state,
         outputs=[file],
         work=work,
@@ -96,7 +96,7 @@ def judged_runs(embedded: Embedded, names: Sequence[str], split: str = "test") -
         own = [run for run in runs.values() if run.method == method]
         sound = [run for run in own if run.diverged_step is None]
         judged = {run.attribute: split_of(embedded, split, run.attribute) for run in sound}
-        reports = [accuracy_of(embedded, run.heads, judged[run.attribute], run.attribute)[0] for run in sound]
+        reports = [accuracy_of(embedded, run.heads, judged[run.attribute])[0] for run in sound]
         rows.append(
             {
                 "method": method,

@@ -146,9 +146,8 @@ def evaluate(
     Raises:
         DataError: the split has no images, or there is no such attribute.
     """
-    name = run.attribute if run is not None else embedded.dataset.attribute(attribute).name
     heads = embedded.heads if run is None else run.heads
-    return accuracy_of(embedded, heads, split_of(embedded, split, name), name)[0]
+    return accuracy_of(embedded, heads, split_of(embedded, split, attribute if run is None else run.attribute))[0]
 
 
 def explain(

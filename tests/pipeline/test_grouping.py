@@ -1,0 +1,125 @@
+"""Groups by an attribute's labels, or by what was detected of judged pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from despur.backbones.protocol import Backbone
+from despur.data.examples import BASE_SCHEMA, to_arrow
+from despur.errors import DataError, WorkspaceError
+from despur.pipeline import MitigateSettings, evaluate_stage, mitigate_stage
+from despur.pipeline.detecting import SearchSettings, detect_stage
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.evaluation import check_evaluated
+from despur.pipeline.grouping import JUDGED, grouping_of, grouping_state, groups_of
+from despur.review.events import Action, now
+from despur.review.store import VERDICTS, VerdictStore
+from despur.workspace import Workspace, read_json, write_parquet
+
+
+@pytest.fixture
+def labelled(own_work: Path, backbone: Backbone) -> Embedded:
+    """With the attribute's column as what a detector saw."""
+    found = Embedded(Workspace.open(own_work), torch.device("cpu"), backbone)
+    detect_stage(found, SearchSettings(detector="column"))
+    return found
+
+
+@pytest.fixture
+def unlabelled(labelled: Embedded) -> Embedded:
+    """The same images and sightings, of a dataset that names no attribute."""
+    dataset = labelled.dataset
+    bare = replace(dataset, attributes=(), table=dataset.table.select(BASE_SCHEMA.names))
+    write_parquet(labelled.workspace.path("examples.parquet"), to_arrow(bare))
+    return Embedded(labelled.workspace, labelled.device, labelled.backbone)
+
+
+def say(embedded: Embedded, class_name: str, attribute: str = "water", **other: object) -> None:
+    what = {"kind": "verdict", "verdict": "spurious", "who": "ann", "at": now(), **other}
+    store = VerdictStore(embedded.workspace.path(VERDICTS))
+    store.add(Action.model_validate({**what, "class_name": class_name, "attribute": attribute}))
+    store.close()
+
+
+def test_an_attribute_s_labels_are_the_groups_where_there_is_one(labelled: Embedded) -> None:
+    say(labelled, "landbird")
+    found = grouping_of(labelled)
+    assert (found.name, found.source, found.note) == ("water", "labels", "")
+    np.testing.assert_array_equal(found.groups, labelled.dataset.groups("water"))
+    assert found.attribute_names == ["water", "water"]
+    assert groups_of(labelled, None) == "attribute"
+    assert grouping_state(labelled) == ()
+
+
+def test_without_an_attribute_judged_pairs_and_sightings_are_the_groups(
+    labelled: Embedded, unlabelled: Embedded
+) -> None:
+    for name in ("waterbird", "landbird"):
+        say(unlabelled, name)
+    found = grouping_of(unlabelled)
+    np.testing.assert_array_equal(found.groups, labelled.dataset.groups("water"))
+    assert (found.name, found.source, found.subject) == (JUDGED, "detections", "water")
+    assert found.phrases[2:] == ("waterbird without water", "waterbird with water")
+    assert groups_of(unlabelled, None) == "verdicts"
+
+
+def test_images_of_a_class_that_nobody_judged_are_in_no_group(unlabelled: Embedded) -> None:
+    say(unlabelled, "waterbird")
+    found = grouping_of(unlabelled)
+    assert found.classes == ("waterbird",)
+    labels = unlabelled.dataset.labels
+    assert set(found.groups[labels == 0]) == {-1}
+    assert set(found.groups[labels == 1]) == {0, 1}
+
+
+def test_a_struck_image_changes_its_group_and_the_state(unlabelled: Embedded) -> None:
+    say(unlabelled, "waterbird")
+    before, state = grouping_of(unlabelled).groups, grouping_state(unlabelled)
+    row = int(np.flatnonzero(before == 1)[0])
+    say(unlabelled, "waterbird", kind="strike", verdict=None, image=unlabelled.dataset.ids[row])
+    assert np.flatnonzero(grouping_of(unlabelled).groups != before).tolist() == [row]
+    assert grouping_state(unlabelled) != state
+
+
+def test_without_an_attribute_and_without_a_verdict_there_are_no_groups(unlabelled: Embedded) -> None:
+    with pytest.raises(WorkspaceError, match=r"no pair is judged spurious.*--verdicts FILE"):
+        grouping_of(unlabelled)
+    with pytest.raises(DataError, match="no attributes"):
+        groups_of(unlabelled, "attribute")
+    with pytest.raises(DataError, match="no attributes"):
+        groups_of(unlabelled, None, "water")
+
+
+def test_a_verdict_on_what_was_never_looked_for_is_refused(unlabelled: Embedded) -> None:
+    say(unlabelled, "waterbird", "harbour")
+    with pytest.raises(WorkspaceError, match=r"'harbour' is judged spurious for 'waterbird', and was never looked for"):
+        grouping_of(unlabelled)
+
+
+def test_inferred_groups_give_the_same_numbers_and_are_computed_again_after_a_verdict(
+    labelled: Embedded, unlabelled: Embedded
+) -> None:
+    file = labelled.workspace.path("runs", "pretrained", "metrics.json")
+    evaluate_stage(labelled)
+    known = read_json(file)
+    assert known["groups_from"] == "labels"
+    say(unlabelled, "waterbird")
+    settings = MitigateSettings(methods=("erm",), train={"epochs": 1, "batch_size": 16})
+    mitigate_stage(unlabelled, settings)
+    evaluate_stage(unlabelled)
+    half = read_json(file)
+    assert half["accuracy"]["groups"] == known["accuracy"]["groups"][2:]
+    assert half["accuracy"]["average"] == known["accuracy"]["average"]
+    say(unlabelled, "landbird")
+    with pytest.raises(WorkspaceError, match="groups have changed since they were evaluated"):
+        check_evaluated(unlabelled)
+    mitigate_stage(unlabelled, settings)
+    evaluate_stage(unlabelled)
+    whole = read_json(file)
+    assert whole["groups_from"] == "detections"
+    assert whole["accuracy"] == known["accuracy"]
