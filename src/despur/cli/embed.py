@@ -62,9 +62,9 @@ def embed(
     from functools import partial
 
     from despur.catalog import choose_device, load_backbone, load_dataset
+    from despur.features.batching import choose_batch_size
     from despur.features.engines import choose_engine
     from despur.features.ray_engine import RaySettings
-    from despur.features.batching import choose_batch_size
     from despur.features.store import EmbedSettings
     from despur.pipeline import ModelSettings, embed_stage
     from despur.pipeline.embedded import Embedded
