@@ -84,7 +84,7 @@ def test_from_a_folder_of_photos_to_a_checkpoint_and_then_its_limits(birds: Path
     )
     run_page("your-data.md", tmp_path, {**SMALL, **STAND_INS, "--min-worst-group 0.1": "--min-worst-group 0"})
     assert (tmp_path / "OUT" / "open_clip_model.safetensors").is_file()
-    assert "waterbird,cat,spurious,Ada" in (tmp_path / "judged.csv").read_text(encoding="utf-8")
+    assert '"waterbird","cat","spurious","Ada"' in (tmp_path / "judged.csv").read_text(encoding="utf-8")
     assert len(run_page("limits.md", tmp_path, {**SMALL, **STAND_INS})) == 5
 
 
