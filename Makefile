@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint docs wheel clean
+.PHONY: demo test test-all lint audit docs wheel clean
 
 # An installed environment is marked by a file, so that a second `make demo` starts at once.
 $(VENV)/.installed: pyproject.toml
@@ -36,6 +36,9 @@ docs: $(VENV)/.installed-dev
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel --no-isolation
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/pip-audit --skip-editable
 
 clean:
 	rm -rf $(VENV) demo site build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
