@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from despur.errors import WorkspaceError
+from despur.errors import DataError, WorkspaceError
 from despur.pipeline import StudySettings, run_study
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
@@ -65,3 +66,25 @@ def test_a_study_that_waits_for_verdicts_stops_after_ranking_and_goes_on_with_th
     heard: list[str] = []
     run_study(waiting, device=CPU, announce=heard.append)
     assert work.path("runs", "group-dro-seed0", "metrics.json").exists()
+
+
+def test_a_study_of_images_without_attributes_finds_and_then_waits_for_verdicts(birds: Path, tmp_path: Path) -> None:
+    for place, name in enumerate(("landbird", "waterbird")):
+        for split in ("train", "val", "test"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (24, 24), (60 * number, 90 * place, 40)).save(folder / f"{number}.png")
+    (tmp_path / "phrases.txt").write_text("water\nbamboo\n")
+    found = study(
+        birds,
+        tmp_path / "work",
+        dataset=f"folder:{tmp_path / 'photos'}",
+        detect={"detector": "tagger", "vocabulary": f"file:{tmp_path / 'phrases.txt'}"},
+    )
+    with pytest.raises(WorkspaceError, match=r"no pair is judged spurious.*despur review"):
+        run_study(found, device=CPU)
+    assert Workspace.open(tmp_path / "work").record("rank") is not None
+    refused = found.model_copy(update={"mitigate": found.mitigate.model_copy(update={"groups": "attribute"})})
+    with pytest.raises(DataError, match="attribute"):
+        run_study(refused, device=CPU)

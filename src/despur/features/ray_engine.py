@@ -35,7 +35,7 @@ class RaySettings(BaseModel):
 
     Attributes:
         actors: copies of the model, each in a process of its own.
-        address: of a running cluster ("auto", "ray://HOST:10001"); None: Ray is started here, and stopped at the end.
+        address: of a running cluster ("auto", "HOST:6379"); None: Ray is started here, and stopped at the end.
         num_gpus: share of a GPU that each actor takes; 0.5 puts two on one.
         num_cpus: processors that each actor takes; it decodes in as many processes.
     """

@@ -74,7 +74,8 @@ def run_study(
         folder=settings.workspace,
         progress=progress,
     )
-    dataset.attribute(settings.mitigate.attribute)
+    if dataset.attributes or settings.mitigate.groups == "attribute" or settings.mitigate.attribute is not None:
+        dataset.attribute(settings.mitigate.attribute)
     opened = [_run_model(settings, spec, dataset, wording, device, progress, announce) for spec in settings.models]
     report = settings.workspace / "report.html"
     sections = report_stage(opened, report, title=title)
