@@ -62,6 +62,10 @@ def mitigate(
     similarity: Annotated[
         str | None, typer.Option(help="contrastive (the paper) or cosine (its released code).")
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Hand the histories to tensorboard, mlflow or wandb (offline), below WORK/tracking."),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -83,6 +87,8 @@ def mitigate(
     from despur.pipeline.grouping import groups_of
     from despur.pipeline.pairing import pair_warnings, take_verdicts
     from despur.pipeline.settings import checked
+    from despur.pipeline.tracking import make_trackers
+    from despur.pipeline.tracking import track as track_runs
     from despur.pipeline.training import load_runs, options_by_method
     from despur.pipeline.tuning import judged_runs, tune_stage
 
@@ -109,6 +115,7 @@ def mitigate(
         where="mitigate",
     )
     with opened(workspace, device) as embedded:
+        trackers = make_trackers(embedded.workspace, track or [])
         if verdicts is not None:
             take_verdicts(embedded, verdicts)
         told = groups_of(embedded, settings.groups, attribute)
@@ -124,6 +131,7 @@ def mitigate(
         retrained = [runs[name] for name in trained if runs[name].method != PRETRAINED.name]
         if retrained and all(run.diverged_step is not None for run in retrained):
             raise DivergedError(retrained)
+        track_runs(trackers, {name: runs[name] for name in trained})
         summary = judged_runs(embedded, trained) if tune else []
     rows = [
         {

@@ -142,7 +142,7 @@ def _cluster(settings: RaySettings) -> Generator[None, None, None]:
     """Ray as it already runs in this process, joined at the address, or started for as long as the work takes."""
     # Ray reports its use over the network unless it is told not to before it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     if ray.is_initialized():
         yield
@@ -173,7 +173,7 @@ def _answers(
     plans: list[dict[str, Any]], encoder: tuple[Any, ...], settings: RaySettings
 ) -> Iterator[dict[str, bytes]]:
     """What the actors answer, in the order of the plans."""
-    import ray.data
+    import ray.data  # pyright: ignore[reportMissingImports]
 
     context = ray.data.DataContext.get_current()
     before = context.execution_options.preserve_order, context.enable_progress_bars

@@ -1,0 +1,67 @@
+"""Histories as each tracker's own reader finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from despur.errors import SettingsError
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.tracking import FOLDER, make_trackers, track
+from despur.pipeline.training import load_runs
+from despur.workspace import Workspace
+
+RUN = "erm-seed0"
+
+
+def tracked(finished: Embedded, root: Path, name: str) -> Path:
+    """Where a tracker of a workspace elsewhere has put one of the finished runs."""
+    place = Workspace.create(root / "work", dataset="d", model="m")
+    track(make_trackers(place, [name]), {RUN: load_runs(finished.workspace)[RUN]})
+    return place.path(FOLDER, name)
+
+
+def worst_groups(finished: Embedded) -> list[float]:
+    return load_runs(finished.workspace)[RUN].history["worst_group"].to_pylist()
+
+
+def test_tensorboard_reads_every_epoch(finished: Embedded, tmp_path: Path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = tracked(finished, tmp_path, "tensorboard") / RUN
+    found = accumulator.EventAccumulator(str(folder))
+    found.Reload()
+    events = found.Scalars("worst_group")
+    assert [event.step for event in events] == [0, 1, 2]
+    assert [event.value for event in events] == pytest.approx(worst_groups(finished))
+    tracked(finished, tmp_path, "tensorboard")
+    assert len(list(folder.iterdir())) == 1, "a run that is tracked again replaces what was there"
+
+
+def test_mlflow_reads_every_epoch_and_the_settings(finished: Embedded, tmp_path: Path):
+    tracking = pytest.importorskip("mlflow.tracking")
+    folder = tracked(finished, tmp_path, "mlflow")
+    client = tracking.MlflowClient(tracking_uri=folder.resolve().as_uri())
+    (run,) = client.search_runs([client.get_experiment_by_name("despur").experiment_id])
+    assert run.info.run_name == RUN
+    assert run.data.params["method"] == "erm"
+    history = client.get_metric_history(run.info.run_id, "worst_group")
+    assert [entry.value for entry in history] == pytest.approx(worst_groups(finished))
+
+
+@pytest.mark.slow
+def test_wandb_writes_an_offline_run(finished: Embedded, tmp_path: Path):
+    pytest.importorskip("wandb")
+    folder = tracked(finished, tmp_path, "wandb")
+    assert list(folder.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def test_an_unknown_tracker_is_told_with_the_nearest(finished: Embedded):
+    with pytest.raises(SettingsError, match=r"tensorbord.*tensorboard"):
+        make_trackers(finished.workspace, ["tensorbord"])
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(finished: Embedded, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    with pytest.raises(SettingsError, match=r"wandb is not installed.*despur\[track\]"):
+        make_trackers(finished.workspace, ["wandb"])
