@@ -79,6 +79,8 @@ def test_the_two_recipes_are_the_papers_and_the_released_commands():
     released = waterbirds_study(Path("d"), Path("w"), models=["open_clip:RN50/openai"], recipe="released")
     assert released.trainable == "attention-pool"
     assert released.mitigate.train["similarity"] == "cosine"
+    with pytest.raises(SettingsError, match="name one --model"):
+        waterbirds_study(Path("d"), Path("w"), recipe="released")
     with pytest.raises(SettingsError, match="no settings 'papr'"):
         waterbirds_study(Path("d"), Path("w"), recipe="papr")
 

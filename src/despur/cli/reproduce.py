@@ -40,7 +40,8 @@ def reproduce(
 
     Examples: despur reproduce table1 table2 --waterbirds waterbirds -w WORK
               despur reproduce table4 --waterbirds waterbirds --masks segmentations --seeds 5 -w WORK
-              despur reproduce all --waterbirds waterbirds --settings released --dry-run -w WORK
+              despur reproduce all --waterbirds waterbirds --settings released -m open_clip:RN50/openai -w WORK
+              despur reproduce all --waterbirds waterbirds --dry-run -w WORK
     """
     from despur.catalog import choose_device, load_dataset
     from despur.errors import SettingsError, nearest

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from despur.backbones.placing import blended
-from despur.errors import SettingsError, WorkspaceError, nearest
-from despur.pipeline.chosen import best_run
+from despur.errors import SettingsError
+from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.grouping import grouping_state
@@ -49,13 +49,7 @@ def blend_stage(embedded: Embedded, run: str | None = None, split: str = "test")
     """
     workspace = embedded.workspace
     runs = load_runs(workspace)
-    name = run if run is not None else best_run(runs)
-    if name is None:
-        raise WorkspaceError(
-            "no run is trained yet", where=workspace.root, now=f"run: despur mitigate -w {workspace.root}"
-        )
-    if name not in runs:
-        raise SettingsError(f"there is no run {name!r}", where="--run", now=nearest(name, list(runs)))
+    name = chosen_run(workspace, runs, run)
     chosen, original = runs[name], {key: head.cpu() for key, head in embedded.heads.items()}
     added = sorted(key for key in chosen.heads if key not in original)
     if added:

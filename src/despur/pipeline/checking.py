@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from despur.errors import SettingsError, WorkspaceError, nearest
+from despur.errors import SettingsError, WorkspaceError
 from despur.mitigate.methods.pretrained import PRETRAINED
-from despur.pipeline.chosen import best_run
+from despur.pipeline.chosen import chosen_run
 from despur.pipeline.training import load_runs, run_name
 from despur.workspace import Workspace, read_json, write_whole
 
@@ -131,13 +131,7 @@ def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = No
         SettingsError: no threshold, or a name that no run has.
     """
     runs = load_runs(workspace)
-    name = run if run is not None else best_run(runs)
-    if name is None:
-        raise WorkspaceError(
-            "no sound run is there", where=workspace.root, now=f"run: despur mitigate -w {workspace.root}"
-        )
-    if name not in runs:
-        raise SettingsError(f"there is no run {name!r}", where="--run", now=nearest(name, list(runs)))
+    name = chosen_run(workspace, runs, run)
     before = workspace.path("runs", run_name(PRETRAINED.name, 0), "metrics.json")
     metrics = _evaluated(workspace, name)
     return name, check_metrics(thresholds, metrics, read_json(before) if before.exists() else None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
+from despur.errors import SettingsError, WorkspaceError, nearest
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
+from despur.workspace import Workspace
 
 
 def validation_worst_group(run: Run) -> float:
@@ -28,3 +30,19 @@ def best_run(runs: Mapping[str, Run]) -> str | None:
     method = best_method(runs)
     sound = [name for name, run in runs.items() if run.method == method and run.diverged_step is None]
     return min(sound, key=lambda name: runs[name].seed) if sound else None
+
+
+def chosen_run(workspace: Workspace, runs: Mapping[str, Run], name: str | None) -> str:
+    """The run that a user named, or :func:`best_run` where none is named.
+
+    Raises:
+        SettingsError: there is no run of that name.
+        WorkspaceError: none is named, and no sound run is there.
+    """
+    found = best_run(runs) if name is None else name
+    if found is None:
+        root = workspace.root
+        raise WorkspaceError("no sound run is there", where=root, now=f"run: despur mitigate -w {root}")
+    if found not in runs:
+        raise SettingsError(f"there is no run {found!r}", where="--run", now=nearest(found, list(runs)))
+    return found

@@ -21,7 +21,7 @@ from despur.errors import SettingsError, TrainingError, WorkspaceError, nearest
 from despur.metrics import AccuracyReport
 from despur.mitigate.methods import find_method
 from despur.mitigate.runs import Run
-from despur.pipeline.chosen import best_run
+from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.model_card import CardContent, card
@@ -141,9 +141,7 @@ def _chosen(embedded: Embedded, method: str | None, seed: int | None) -> tuple[s
     runs = load_runs(embedded.workspace)
     root = embedded.workspace.root
     if method is None:
-        name = best_run(runs)
-        if name is None:
-            raise WorkspaceError("no run is trained yet", where=root, now=f"run: despur mitigate -w {root}")
+        name = chosen_run(embedded.workspace, runs, None)
         return name, runs[name]
     wanted = find_method(method).name
     seeds = sorted(run.seed for run in runs.values() if run.method == wanted)

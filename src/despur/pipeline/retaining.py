@@ -26,7 +26,7 @@ from despur.pipeline.embedding import images_fingerprint, table_fingerprint
 from despur.pipeline.evaluation import RETAIN, RETAINED, runs_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.training import load_runs
-from despur.workspace import PlainYamlError, fingerprint, parse_yaml, write_json
+from despur.workspace import fingerprint, read_yaml, write_json
 
 IMAGENET = "imagenet"
 """Instead of a file of names: folders are called by ImageNet's numbers, indices or names."""
@@ -140,14 +140,7 @@ def _phrases(dataset: Dataset, names: str | None) -> list[str]:
 
 
 def _read_names(file: Path) -> Mapping[str, str]:
-    try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            f"it cannot be read ({error.strerror})", where=file, now=f"name a file, or say {IMAGENET}"
-        ) from error
-    except (UnicodeDecodeError, PlainYamlError) as error:
-        raise SettingsError(f"it is not plain YAML ({error})", where=file, now="mend or rewrite it") from error
+    content = read_yaml(file, missing=f"name a file, or say {IMAGENET}")
     if not isinstance(content, dict) or not all(isinstance(value, str) and value.strip() for value in content.values()):
         raise SettingsError("it does not say a phrase for each folder", where=file, now="write lines of FOLDER: phrase")
     return {str(name): phrase for name, phrase in content.items()}

@@ -13,7 +13,7 @@ from despur.detect import DetectSettings
 from despur.errors import SettingsError, nearest
 from despur.features.store import EmbedSettings
 from despur.rank import RankSettings
-from despur.workspace import PlainYamlError, parse_yaml
+from despur.workspace import read_yaml
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -21,7 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy draws from no negative seed, and numbers of runs are counted up from it."""
 
 
-def _several(value: object) -> object:
+def several(value: object) -> object:
     """One word where a list of words is meant: ``models: birdland:resnet``."""
     return (value,) if isinstance(value, str) else value
 
@@ -71,7 +71,7 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     detector: str = "owlvit"
-    vocabulary: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several)] = ("builtin",)
+    vocabulary: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(several)] = ("builtin",)
     threshold: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     synonyms: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     split: str | None = None
@@ -109,7 +109,7 @@ class MitigateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    methods: Annotated[tuple[str, ...], BeforeValidator(_several)] = DEFAULT_METHODS
+    methods: Annotated[tuple[str, ...], BeforeValidator(several)] = DEFAULT_METHODS
     attribute: str | None = None
     groups: Literal["attribute", "verdicts", "soft-verdicts"] | None = None
     seeds: Annotated[int, Field(ge=1)] = 1
@@ -163,7 +163,7 @@ class StudySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
-    models: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several), AfterValidator(_each_once)]
+    models: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(several), AfterValidator(_each_once)]
     workspace: Path
     random_weights: bool = False
     trainable: Literal["projection", "attention-pool"] = "projection"
@@ -221,14 +221,7 @@ def read_study(file: Path) -> StudySettings:
     Raises:
         SettingsError: the file is missing, is not plain YAML, or holds a setting that means nothing.
     """
-    try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"it cannot be read ({error.strerror})", where=file, now="name a study file") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError("it is not UTF-8", where=file, now="save it as UTF-8") from error
-    except PlainYamlError as error:
-        raise SettingsError(f"it is not plain YAML ({error})", where=file, now="mend or rewrite it") from error
+    content = read_yaml(file, missing="name a study file")
     if not isinstance(content, dict):
         raise SettingsError("it holds no settings", where=file, now="give dataset, models and workspace")
     values = {name: {} if name in SECTIONS and said is None else said for name, said in content.items()}

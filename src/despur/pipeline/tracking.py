@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,24 +138,18 @@ def make_trackers(workspace: Workspace, names: Iterable[str]) -> list[Tracker]:
     return made
 
 
-@contextmanager
-def _finishing(tracker: Tracker) -> Any:
-    try:
-        yield
-    finally:
-        tracker.finish()
-
-
 def track(trackers: Iterable[Tracker], runs: Mapping[str, Run]) -> None:
     """Tell every tracker each run's settings and its history, epoch by epoch, without what is not finite."""
     for tracker in trackers:
         for name, run in runs.items():
             settings = {"method": run.method, "attribute": run.attribute, "seed": run.seed}
             tracker.start(name, {**settings, **run.settings.model_dump(mode="json"), "best_epoch": run.best_epoch})
-            with _finishing(tracker):
+            try:
                 for row in run.history.to_pylist():
                     epoch = row.pop("epoch")
                     tracker.epoch(epoch, {key: value for key, value in row.items() if _is_finite(value)})
+            finally:
+                tracker.finish()
 
 
 def _is_finite(value: object) -> bool:

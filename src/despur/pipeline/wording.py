@@ -14,16 +14,12 @@ from despur.backbones.protocol import Backbone
 from despur.data.examples import Attribute, Dataset
 from despur.errors import SettingsError, nearest
 from despur.pipeline.runner import run_stage
-from despur.pipeline.settings import checked
-from despur.workspace import PlainYamlError, Workspace, parse_yaml
+from despur.pipeline.settings import checked, several
+from despur.workspace import Workspace, read_yaml
 
 WORDING = "wording"
 ABSENT = "no "
 """What stands before an attribute's name in a prompts file where the phrase is for images without it: "no water"."""
-
-
-def _several(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 def _each_once(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,7 +38,7 @@ def _with_slot(templates: tuple[str, ...]) -> tuple[str, ...]:
     return templates
 
 
-Texts = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several), AfterValidator(_each_once)]
+Texts = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(several), AfterValidator(_each_once)]
 
 
 class Wording(BaseModel):
@@ -116,14 +112,7 @@ def read_wording(file: Path | None) -> Wording:
     """
     if file is None:
         return Wording()
-    try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"it cannot be read ({error.strerror})", where=file, now="name a prompts file") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError("it is not UTF-8", where=file, now="save it as UTF-8") from error
-    except PlainYamlError as error:
-        raise SettingsError(f"it is not plain YAML ({error})", where=file, now="mend or rewrite it") from error
+    content = read_yaml(file, missing="name a prompts file")
     if not isinstance(content, dict):
         raise SettingsError("it holds no prompts", where=file, now="give templates, classes or attributes")
     return checked(Wording, content, where=str(file))

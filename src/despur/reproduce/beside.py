@@ -57,7 +57,7 @@ def group_sizes(dataset: Dataset) -> list[Beside]:
             published,
             int(np.sum((label == dataset.classes.index(name)) & (water == present))),
         )
-        for (name, present), published in TABLE_1["train"].items()
+        for (name, present), published in TABLE_1.items()
     ]
 
 

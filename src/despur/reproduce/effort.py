@@ -18,7 +18,7 @@ TRIAL = 8
 
 @dataclass(frozen=True)
 class Effort:
-    """Time and disk of embedding every image once, which outweighs the training that follows on a CPU.
+    """Time and disk of embedding every image once; training and maps are not in it.
 
     Attributes:
         model: the spec.

@@ -28,8 +28,11 @@ class PublishedRow:
     aiou_worst_group: float
 
 
-TABLE_1: Mapping[str, Mapping[tuple[str, bool], int]] = {
-    "train": {("landbird", False): 3498, ("landbird", True): 184, ("waterbird", False): 56, ("waterbird", True): 1057}
+TABLE_1: Mapping[tuple[str, bool], int] = {
+    ("landbird", False): 3498,
+    ("landbird", True): 184,
+    ("waterbird", False): 56,
+    ("waterbird", True): 1057,
 }
 """Training images by class and whether the background is water."""
 

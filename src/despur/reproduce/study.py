@@ -56,10 +56,18 @@ def waterbirds_study(
         random_weights: for a trial of the way without weights.
 
     Raises:
-        SettingsError: there is no such recipe, or a model or a number is not what it should be.
+        SettingsError: there is no such recipe, a model or a number is not what it should be, or the released recipe is
+            asked for a ResNet beside another model, of which it retrains different parts.
     """
     if recipe not in RECIPES:
         raise SettingsError(f"there are no settings {recipe!r}", where="reproduce", now=nearest(recipe, list(RECIPES)))
+    resnets = [":RN" in spec or spec == "birdland:resnet" for spec in models]
+    if recipe == "released" and any(resnets) and not all(resnets):
+        raise SettingsError(
+            "the released commands retrain a ResNet's attention pool and a ViT's projection, a study one part",
+            where="reproduce",
+            now="name one --model, and a workspace of its own for the other",
+        )
     train = {**RECIPES[recipe], **({} if epochs is None else {"epochs": epochs})}
     large = {spec: {name: {"batch_size": BATCH_OF_VIT_L} for name in METHODS} for spec in models if VIT_L in spec}
     return checked(
@@ -69,12 +77,8 @@ def waterbirds_study(
             "models": tuple(models),
             "workspace": workspace,
             "random_weights": random_weights,
-            "trainable": "attention-pool" if recipe == "released" and _all_resnets(models) else "projection",
+            "trainable": "attention-pool" if recipe == "released" and all(resnets) else "projection",
             "mitigate": {"methods": METHODS, "seeds": seeds, "train": train, "by_model": large},
         },
         where="reproduce",
     )
-
-
-def _all_resnets(models: Sequence[str]) -> bool:
-    return all(":RN" in spec or spec == "birdland:resnet" for spec in models)

@@ -3,7 +3,7 @@
 from despur.workspace.files import read_json, read_object, read_parquet, write_json, write_parquet, write_whole
 from despur.workspace.fingerprints import fingerprint, fingerprint_file, versions
 from despur.workspace.folder import SCHEMA_VERSION, About, StageRecord, Workspace
-from despur.workspace.plain_yaml import PlainYamlError, parse_yaml
+from despur.workspace.plain_yaml import PlainYamlError, parse_yaml, read_yaml
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -17,6 +17,7 @@ __all__ = [
     "read_json",
     "read_object",
     "read_parquet",
+    "read_yaml",
     "versions",
     "write_json",
     "write_parquet",

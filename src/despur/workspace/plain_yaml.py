@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from despur.errors import SettingsError
 
 MERGE = "tag:yaml.org,2002:merge"
 """The tag of ``<<``, which may stand several times in one mapping."""
@@ -50,3 +53,22 @@ def parse_yaml(text: str) -> Any:
         raise PlainYamlError("it nests too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
         raise PlainYamlError(str(error).splitlines()[0]) from error
+
+
+def read_yaml(file: Path, *, missing: str) -> Any:
+    """What :func:`parse_yaml` finds in a user's file.
+
+    Args:
+        missing: what the user is to do where the file cannot be read.
+
+    Raises:
+        SettingsError: the file cannot be read, is not UTF-8 or not plain YAML.
+    """
+    try:
+        return parse_yaml(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"it cannot be read ({error.strerror})", where=file, now=missing) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError("it is not UTF-8", where=file, now="save it as UTF-8") from error
+    except PlainYamlError as error:
+        raise SettingsError(f"it is not plain YAML ({error})", where=file, now="mend or rewrite it") from error
