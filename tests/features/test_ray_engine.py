@@ -17,7 +17,8 @@ from despur.data.examples import Dataset, make_dataset
 from despur.errors import ModelError, SettingsError
 from despur.features.engine import EmbedSettings, loop
 from despur.features.engines import choose_engine
-from despur.features.ray_engine import RaySettings, ray_engine
+from despur.features.ray_actors import RaySettings
+from despur.features.ray_engine import ray_engine
 from despur.features.store import embed_to_store
 
 MODEL = partial(load_backbone, "birdland:resnet")

@@ -8,7 +8,18 @@ import typer
 
 from despur.cli.console import command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
+from despur.cli.options import (
+    ActorsOption,
+    AddressOption,
+    CpusOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    JsonOption,
+    UnusedSeedOption,
+    WorkspaceOption,
+)
 
 
 @command
@@ -42,6 +53,11 @@ def detect(
     batch_size: Annotated[int, typer.Option(help="Images that go through the detector together.")] = 8,
     workers: Annotated[int, typer.Option(help="Threads that read images ahead.")] = 2,
     max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
+    engine: EngineOption = "loop",
+    address: AddressOption = None,
+    actors: ActorsOption = 1,
+    num_gpus: GpusOption = 0.0,
+    num_cpus: CpusOption = 1.0,
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
@@ -55,6 +71,8 @@ def detect(
               despur detect -w WORK --detector tagger --vocabulary file:phrases.txt
     """
     from despur.detect import DetectSettings
+    from despur.features.engines import chosen_actors
+    from despur.features.ray_actors import RaySettings
     from despur.pipeline.detecting import SearchSettings, count_detections, detect_stage, finished_search
     from despur.pipeline.settings import checked
 
@@ -70,8 +88,14 @@ def detect(
         where="detect",
     )
     search = checked(DetectSettings, {"batch_size": batch_size, "workers": workers}, where="detect")
+    spread = checked(
+        RaySettings,
+        {"actors": actors, "address": address, "num_gpus": num_gpus, "num_cpus": num_cpus},
+        where="engine",
+    )
+    looking = chosen_actors(engine, spread)
     with opened(workspace, device) as embedded:
-        computed = detect_stage(embedded, settings, search=search, max_unreadable=max_unreadable)
+        computed = detect_stage(embedded, settings, search=search, actors=looking, max_unreadable=max_unreadable)
         _, searched = finished_search(embedded.workspace)
         found = count_detections(embedded.workspace)
     removed = [{"phrase": gone.phrase, "reason": gone.reason} for gone in searched.removed]

@@ -12,6 +12,7 @@ from despur.cli.opening import say_waiting
 from despur.cli.options import (
     ActorsOption,
     AddressOption,
+    CpusOption,
     DebugOption,
     DeviceOption,
     EngineOption,
@@ -50,6 +51,7 @@ def embed(
     address: AddressOption = None,
     actors: ActorsOption = 1,
     num_gpus: GpusOption = 0.0,
+    num_cpus: CpusOption = 1.0,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -64,7 +66,7 @@ def embed(
     from despur.catalog import choose_device, load_backbone, load_dataset
     from despur.features.batching import choose_batch_size
     from despur.features.engines import choose_engine
-    from despur.features.ray_engine import RaySettings
+    from despur.features.ray_actors import RaySettings
     from despur.features.store import EmbedSettings
     from despur.pipeline import ModelSettings, embed_stage
     from despur.pipeline.embedded import Embedded
@@ -79,16 +81,17 @@ def embed(
         {"spec": model, "random_weights": random_weights, "trainable": trainable, "seed": seed},
         where="model",
     )
-    spread = checked(RaySettings, {"actors": actors, "address": address, "num_gpus": num_gpus}, where="engine")
+    spread = checked(
+        RaySettings, {"actors": actors, "address": address, "num_gpus": num_gpus, "num_cpus": num_cpus}, where="engine"
+    )
     wording = read_wording(prompts)
     where = choose_device(device)
-    # Ray shows an actor only the GPUs that it gives it.
     load = partial(
         load_backbone,
         model,
         random_weights=random_weights,
         trainable=trainable,
-        device="cuda" if num_gpus else "cpu",
+        device=spread.device,
         seed=seed,
     )
     computing = choose_engine(engine, load, spread)

@@ -31,3 +31,6 @@ ActorsOption = Annotated[int, typer.Option("--actors", help="Copies of the model
 GpusOption = Annotated[
     float, typer.Option("--num-gpus", help="Share of a GPU for each of Ray's actors (0.5: two on one); 0: processors.")
 ]
+CpusOption = Annotated[
+    float, typer.Option("--num-cpus", help="Processors for each of Ray's actors, which reads images with as many.")
+]

@@ -4,7 +4,8 @@ from despur.detect.column import column_detections
 from despur.detect.load import CHECKPOINTS, load_detector
 from despur.detect.protocol import Detections, Detector, Queries
 from despur.detect.schema import SCHEMA
-from despur.detect.table import DetectSettings, Searched, detect_to_table, read_searched, to_table, write_detections
+from despur.detect.searching import DetectSettings, to_table
+from despur.detect.table import Searched, detect_to_table, read_searched, write_detections
 from despur.detect.vocabulary import Removal, Vocabulary, load_vocabulary, named_classes, near_synonyms
 
 __all__ = [

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 
 from despur.data.examples import Dataset
-from despur.data.images import UnreadableImage, read_image
-from despur.detect.protocol import Detections, Detector, Encoded, Queries
+from despur.detect.protocol import Detector, Encoded, Queries
 from despur.detect.schema import SCHEMA
+from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
 from despur.detect.vocabulary import Removal, Vocabulary
 from despur.errors import WorkspaceError
 from despur.progress import Progress, silent
@@ -34,22 +31,6 @@ from despur.workspace import (
 
 ROW_GROUP = 122_880
 """Rows that a reader takes at once: what DuckDB's threads like best."""
-
-
-class DetectSettings(BaseModel):
-    """How a dataset is searched.
-
-    Attributes:
-        batch_size: images that go through the detector together.
-        shard_rows: images in one shard; what is lost at most when a run is killed.
-        workers: threads that read images ahead of the detector.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch_size: int = Field(default=8, ge=1)
-    shard_rows: int = Field(default=512, ge=1)
-    workers: int = Field(default=2, ge=1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +57,7 @@ def detect_to_table(
     path: Path,
     settings: DetectSettings | None = None,
     *,
+    engine: SearchEngine = search_here,
     progress: Progress = silent,
 ) -> Searched:
     """Search a dataset's images for the phrases of a vocabulary, and write ``detections.parquet``.
@@ -85,6 +67,7 @@ def detect_to_table(
 
     Args:
         path: where the table goes; it appears whole.
+        engine: what searches the missing shards; it changes no byte of them.
 
     Raises:
         ModelError: the detector cannot encode the phrases.
@@ -96,16 +79,23 @@ def detect_to_table(
     base = fingerprint(detector.fingerprint(), list(queries.phrases))
     ids, paths = dataset.ids, dataset.image_paths()
     spans = [slice(start, start + settings.shard_rows) for start in range(0, len(paths), settings.shard_rows)]
-    states: list[str] = []
-    steps = progress(spans, total=len(paths), label="detecting", unit="images", each=settings.shard_rows)
-    for number, span in enumerate(steps):
-        state = fingerprint(base, ids[span], [_contents(image) for image in paths[span]])
-        states.append(state)
-        shard = folder / f"shard-{number:05d}.parquet"
-        if not _is_current(shard, state):
-            write_parquet(shard, _search(ids[span], paths[span], detector, queries, settings))
-            write_json(_note(shard), {"state": state, "checksum": fingerprint_file(shard)})
-    return _merge(dataset, queries, vocabulary, folder, path, states)
+    with ThreadPoolExecutor() as pool:
+        contents = list(pool.map(_contents, paths, chunksize=64))
+    states = [fingerprint(base, ids[span], contents[span]) for span in spans]
+    files = [folder / f"shard-{number:05d}.parquet" for number in range(len(spans))]
+    missing = [number for number, file in enumerate(files) if not _is_current(file, states[number])]
+    shards = [ImageShard(ids[spans[number]], paths[spans[number]]) for number in missing]
+    found = progress(
+        engine(shards, detector, queries, settings),
+        total=sum(len(shard.ids) for shard in shards),
+        label="detecting",
+        unit="images",
+        each=settings.shard_rows,
+    )
+    for number, table in zip(missing, found, strict=True):
+        write_parquet(files[number], table)
+        write_json(_note(files[number]), {"state": states[number], "checksum": fingerprint_file(files[number])})
+    return _merge(dataset, queries, vocabulary, files, path, states)
 
 
 def _contents(image: Path) -> str:
@@ -128,76 +118,15 @@ def _is_current(shard: Path, state: str) -> bool:
         return False
 
 
-def _search(
-    ids: Sequence[str],
-    paths: Sequence[Path],
-    detector: Detector[Encoded],
-    queries: Queries[Encoded],
-    settings: DetectSettings,
-) -> pa.Table:
-    """One shard: its rows, and in the metadata the images that failed."""
-    parts: list[pa.Table] = [SCHEMA.empty_table()]
-    failed: dict[int, str] = {}
-    for rows, images, unreadable in read_ahead(paths, settings.batch_size, settings.workers):
-        failed.update(unreadable)
-        if images:
-            found = detector.detect(images, queries)
-            failed.update({rows[index]: reason for index, reason in found.failed.items()})
-            parts.append(to_table(found, [ids[row] for row in rows], queries.phrases))
-    named = [(ids[row], failed[row]) for row in sorted(failed)]
-    return pa.concat_tables(parts).replace_schema_metadata({"failed": json.dumps(named)})
-
-
-def to_table(found: Detections, ids: Sequence[str], phrases: Sequence[str]) -> pa.Table:
-    """A batch of detections as rows of the table; a place that is not known is null."""
-    corners = [pa.array(found.box[:, side].astype(np.float32), from_pandas=True) for side in range(4)]
-    return pa.table(
-        [
-            pa.array(ids, type=pa.string()).take(pa.array(found.image)),
-            pa.array(phrases, type=pa.string()).take(pa.array(found.phrase)),
-            pa.array(found.score.astype(np.float32)),
-            *corners,
-        ],
-        schema=SCHEMA,
-    )
-
-
-def read_ahead(
-    paths: Sequence[Path], batch_size: int, workers: int
-) -> Iterator[tuple[list[int], list[Image.Image], list[tuple[int, str]]]]:
-    """Photographs in batches, read by threads one batch ahead of who uses them.
-
-    Yields:
-        Index and image of those that could be read; index and reason of those that could not.
-    """
-
-    def read(path: Path) -> Image.Image | str:
-        try:
-            return read_image(path)
-        except UnreadableImage as problem:
-            return problem.reason
-
-    batches = [range(start, min(start + batch_size, len(paths))) for start in range(0, len(paths), batch_size)]
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        coming = [pool.submit(read, paths[row]) for batch in batches[:1] for row in batch]
-        for number, batch in enumerate(batches):
-            results = [future.result() for future in coming]
-            coming = [pool.submit(read, paths[row]) for after in batches[number + 1 : number + 2] for row in after]
-            read_rows = {row: result for row, result in zip(batch, results, strict=True) if not isinstance(result, str)}
-            unreadable = [(row, result) for row, result in zip(batch, results, strict=True) if isinstance(result, str)]
-            yield list(read_rows), list(read_rows.values()), unreadable
-
-
 def _merge(
     dataset: Dataset,
     queries: Queries[Encoded],
     vocabulary: Vocabulary,
-    folder: Path,
+    shards: Sequence[Path],
     path: Path,
     states: Sequence[str],
 ) -> Searched:
     """All shards as one file, a row group at a time; then the shards go."""
-    shards = [folder / f"shard-{number:05d}.parquet" for number in range(len(states))]
     failed = [
         tuple(entry) for shard in shards for entry in json.loads(pq.read_schema(shard).metadata[b"failed"].decode())
     ]
@@ -209,7 +138,7 @@ def _merge(
         fingerprint(list(states)),
     )
     write_detections(path, (read_parquet(shard) for shard in shards), searched)
-    shutil.rmtree(folder)
+    shutil.rmtree(shards[0].parent)
     return searched
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from jaxtyping import Int
 
+from despur.backbones.protocol import Backbone
 from despur.birdland.detector_model import DETECTED, load_small_detector
 from despur.data.examples import SPLITS, Dataset
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
@@ -32,10 +34,13 @@ from despur.detect import (
 )
 from despur.detect.load import checkpoint_of
 from despur.detect.protocol import Detector
+from despur.detect.ray_search import ray_search
+from despur.detect.searching import SearchEngine, search_here
 from despur.detect.tagger import Tagger
 from despur.errors import ModelError, SettingsError, WorkspaceError, nearest
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE
+from despur.features.ray_actors import RaySettings
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint, table_fingerprint
 from despur.pipeline.runner import run_stage
@@ -55,10 +60,12 @@ class Search:
     Attributes:
         embedded: where the images come from.
         settings: what was chosen.
+        actors: of Ray that look; None: this process does.
     """
 
     embedded: EmbeddedImages
     settings: SearchSettings
+    actors: RaySettings | None = None
 
     @cached_property
     def rows(self) -> Int[np.ndarray, "images"]:
@@ -115,7 +122,21 @@ class Search:
         if isinstance(self.detector, Tagger):
             return self._tag(self.detector, path)
         return detect_to_table(
-            self.dataset, self.detector, self.vocabulary, path, settings, progress=self.embedded.progress
+            self.dataset,
+            self.detector,
+            self.vocabulary,
+            path,
+            settings,
+            engine=self._engine(),
+            progress=self.embedded.progress,
+        )
+
+    def _engine(self) -> SearchEngine:
+        if self.actors is None:
+            return search_here
+        chosen = self.settings
+        return ray_search(
+            partial(_load_detector, chosen.detector, threshold=chosen.threshold, device=self.actors.device), self.actors
         )
 
     def _tag(self, tagger: Tagger, path: Path) -> Searched:
@@ -155,10 +176,16 @@ def named_detector(spec: str, embedded: EmbeddedImages, *, threshold: float | No
         SettingsError: the spec is unknown.
         ModelError: its files cannot be had, or are of another kind.
     """
-    if is_built_in(spec):
-        return load_small_detector(threshold=threshold, device=embedded.device)
     backbone = embedded.backbone if spec == TAGGER else None
-    return load_detector(spec, threshold=threshold, device=embedded.device, backbone=backbone)
+    return _load_detector(spec, threshold=threshold, device=embedded.device, backbone=backbone)
+
+
+def _load_detector(
+    spec: str, *, threshold: float | None, device: str | torch.device, backbone: Backbone | None = None
+) -> Detector[Any]:
+    if is_built_in(spec):
+        return load_small_detector(threshold=threshold, device=device)
+    return load_detector(spec, threshold=threshold, device=device, backbone=backbone)
 
 
 def is_built_in(spec: str) -> bool:
@@ -209,22 +236,30 @@ def detect_stage(
     settings: SearchSettings | None = None,
     *,
     search: DetectSettings | None = None,
+    actors: RaySettings | None = None,
     max_unreadable: float = MAX_UNREADABLE,
 ) -> bool:
     """Write ``detections.parquet``; returns whether anything was computed. A stopped search goes on at its last shard.
 
     Args:
         search: batches, shards and threads; they change nothing in the outcome.
+        actors: of Ray that look, here or on a cluster; None: this process does. They change nothing either.
         max_unreadable: accepted share of images that cannot be read or judged, in [0, 1].
 
     Raises:
         DataError: more than ``max_unreadable`` of the images cannot be judged; or the split or attribute is not there.
         ModelError: the detector cannot be had.
-        SettingsError: the detector or a vocabulary is unknown.
+        SettingsError: the detector or a vocabulary is unknown, or there is no image for actors to look at.
     """
     settings = settings or SearchSettings()
+    if actors is not None and settings.detector in (COLUMN, TAGGER):
+        raise SettingsError(
+            f"{settings.detector} looks at no image, so that there is nothing for actors to do",
+            where=DETECT,
+            now="leave out --engine ray",
+        )
     _ = embedded.record
-    begun = Search(embedded, settings)
+    begun = Search(embedded, settings, actors)
     path = detections_path(embedded.workspace)
 
     def work() -> None:

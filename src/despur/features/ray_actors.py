@@ -1,0 +1,178 @@
+"""Ray Data's actors, on this machine or a cluster: plans in, one answer each, in order; whatever it is they compute.
+
+Ray schedules, holds back what would fill its object store, and gives a lost actor's plans to another one. An answer is
+bytes, and travels to the process that asked; images are read where the actors are, under the same paths.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Annotated, Any, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from despur.errors import DespurError, ModelError, SettingsError
+
+OBJECT_STORE = 200 * 1024**2
+"""Bytes of shared memory that a Ray started here may hold: some answers on their way to who asked."""
+
+Plan = dict[str, Any]
+Work = Callable[[Plan], bytes]
+
+
+class RaySettings(BaseModel):
+    """Where and how many actors run.
+
+    Attributes:
+        actors: copies of the model, each in a process of its own.
+        address: of a running cluster ("auto", "HOST:6379"); None: Ray is started here, and stopped at the end.
+        num_gpus: share of a GPU that each actor takes; 0.5 puts two on one.
+        num_cpus: processors that each actor takes; it decodes in as many processes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actors: Annotated[int, Field(ge=1)] = 1
+    address: str | None = None
+    num_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    num_cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    @property
+    def device(self) -> str:
+        """Where an actor's model runs: Ray shows an actor only the GPUs that it gives it."""
+        return "cuda" if self.num_gpus else "cpu"
+
+    @property
+    def workers(self) -> int:
+        """Processes or threads in which an actor reads images."""
+        return math.ceil(self.num_cpus)
+
+
+class Actor:
+    """Makes what computes with its first plan, then computes a plan a call.
+
+    Args:
+        make: loads the model anew.
+        threads: of torch. Ray gives an actor one; another number of threads may move a result's last bit.
+    """
+
+    def __init__(self, make: Callable[[], Work], threads: int) -> None:
+        self._make = make
+        self._threads = threads
+        self._work: Work | None = None
+
+    def __call__(self, plan: Plan) -> dict[str, bytes]:
+        """The plan's answer, or the problem that stops the work, which Ray must not try again."""
+        try:
+            if self._work is None:
+                torch.set_num_threads(self._threads)
+                self._work = self._make()
+            return {"answer": self._work(plan), "problem": b""}
+        except DespurError as problem:
+            told = {"what": problem.what, "where": problem.where, "now": problem.now}
+            return {"answer": b"", "problem": json.dumps(told).encode()}
+
+
+def require_ray() -> None:
+    """Check that Ray Data is there.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    try:
+        import_module("ray.data")
+    except ImportError as error:
+        raise SettingsError("the engine ray needs Ray Data", now="pip install 'despur[scale]'") from error
+
+
+def answers(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettings) -> Iterator[bytes]:
+    """What actors answer, in the order of the plans.
+
+    Args:
+        plans: plain values.
+        make: picklable; called once in every actor.
+
+    Raises:
+        ModelError: an actor met a problem that is no other actor's to mend.
+        SettingsError: the cluster cannot be joined, or has not what an actor takes.
+    """
+    if not plans:
+        return
+    with _cluster(settings):
+        for row in _rows(plans, make, settings):
+            if row["problem"]:
+                raise ModelError(**json.loads(row["problem"]))
+            yield row["answer"]
+
+
+def check_weights(found: str, expected: str, spec: str) -> None:
+    """Refuse a model whose fingerprint is not that of the process that asked.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    if found != expected:
+        raise ModelError(
+            "a worker loads other weights than this process",
+            where=spec,
+            now="give every node the same files and versions",
+        )
+
+
+@contextmanager
+def _cluster(settings: RaySettings) -> Generator[None, None, None]:
+    """Ray as it already runs in this process, joined at the address, or started for as long as the work takes."""
+    # Ray reports its use over the network unless it is told not to before it starts.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray  # pyright: ignore[reportMissingImports]
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if settings.address is None:
+            processors = max(os.cpu_count() or 1, math.ceil(settings.actors * settings.num_cpus))
+            ray.init(
+                address="local",
+                num_cpus=processors,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                **quiet,
+            )
+        else:
+            ray.init(address=settings.address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = settings.address or "ray"
+        raise SettingsError(f"no Ray cluster can be joined ({error})", where=where, now="check --address") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _rows(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettings) -> Iterator[dict[str, bytes]]:
+    import ray.data  # pyright: ignore[reportMissingImports]
+
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        rows = ray.data.from_items(list(plans), override_num_blocks=len(plans)).map(
+            cast(Any, Actor),
+            fn_constructor_args=(make, torch.get_num_threads()),
+            compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(plans))),
+            num_cpus=settings.num_cpus,
+            num_gpus=settings.num_gpus or None,
+        )
+        yield from rows.iter_rows()
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = before
