@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from despur.mitigate import kernels
+from despur.mitigate.scratch import Scratch
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -40,17 +41,38 @@ def test_unit_projection_is_a_linear_map_and_a_normalisation(shared: bool, biase
 def test_gradients_written_to_scratch_are_those_of_memory_asked_for_anew(shared: bool) -> None:
     features = normal(6, 4) if shared else normal(3, 6, 4)
     weight = normal(3, 5, 4, seed=1).requires_grad_()
-    scratch = {of: torch.full((3, 5, 4), torch.nan, dtype=torch.float64) for of in ("once", "twice")}
+    scratch = Scratch()
 
-    def gradient(once: Tensor | None, twice: Tensor | None) -> Tensor:
-        first = kernels.unit_projection(features, weight, None, once)
-        second = kernels.unit_projection(2 * features + 1, weight, None, twice)
+    def gradient(scratch: Scratch | None) -> Tensor:
+        first = kernels.unit_projection(features, weight, None, scratch, "first")
+        second = kernels.unit_projection(2 * features + 1, weight, None, scratch, "second")
         (found,) = torch.autograd.grad((first[..., 0] + second[..., 1]).sum(), [weight])
         return found
 
-    expected = gradient(None, None)
+    expected = gradient(None)
     for _ in range(2):
-        assert torch.equal(gradient(scratch["once"], scratch["twice"]), expected)
+        assert torch.equal(gradient(scratch), expected)
+
+
+@pytest.mark.parametrize("scratch", [None, Scratch()], ids=["memory asked for", "memory handed on"])
+def test_a_unit_combination_passes_back_what_reaches_the_sum_before_its_normalisation(scratch: Scratch | None) -> None:
+    coefficients, share = normal(3, 6, 4).requires_grad_(), torch.ones(3, dtype=torch.float64).requires_grad_()
+    gram, start = normal(6, 6, seed=1), normal(1, 6, 4, seed=2)
+    summed = (gram @ coefficients + share[:, None, None] * start).detach().requires_grad_()
+    expected = F.normalize(summed, dim=-1).split((2, 4), dim=-2)
+    for _ in range(2):
+        found = kernels.unit_combination(coefficients, share, gram, start, (2, 4), scratch)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+        weights = [normal(*part.shape, seed=8) for part in expected]
+
+        def weighted(parts: tuple[Tensor, ...], weights: list[Tensor] = weights) -> Tensor:
+            return torch.stack([(part * own).sum() for part, own in zip(parts, weights, strict=True)]).sum()
+
+        ours = torch.autograd.grad(weighted(found), [coefficients, share])
+        (theirs,) = torch.autograd.grad(weighted(expected), [summed], retain_graph=True)
+        torch.testing.assert_close(ours[0], theirs, rtol=0, atol=1e-12)
+        assert not ours[1].any()
 
 
 def test_a_single_run_needs_no_runs_dimension() -> None:

@@ -15,8 +15,13 @@ from despur.errors import SettingsError
 from despur.mitigate.kernels import self_similarity, unit_projection
 from despur.mitigate.losses import Pairs, same_label_pairs, similarities
 from despur.mitigate.membership import memberships, shared_group_pairs
+from despur.mitigate.scratch import Scratch
 from despur.mitigate.settings import TrainSettings
+from despur.mitigate.span import PromptSpan
 from despur.mitigate.study import Study
+
+PROMPT_SETS = ("class_prompts", "group_prompts", "phrase_prompts")
+"""The study's prompts, which a batch holds under the same names as unit vectors."""
 
 
 class Batch:
@@ -30,8 +35,8 @@ class Batch:
         labels, groups: class and group (or groups) of each image.
         templates: a random template for each image.
         state: what a method keeps from step to step beside the heads (Group DRO's weights); a term may update it.
-        scratch: memory that steps hand on, for the weights' gradients, by what is projected; filled as it is needed.
-            Without one each step asks for its own.
+        scratch: memory that steps hand on. Without it each step asks for its own.
+        span: where ``heads`` hold coefficients of prompts in place of a text projection.
     """
 
     def __init__(
@@ -45,7 +50,8 @@ class Batch:
         groups: Int[Tensor, "runs images *slots"],
         templates: Int[Tensor, "runs images"],
         state: Mapping[str, Tensor],
-        scratch: dict[str, Tensor] | None = None,
+        scratch: Scratch | None = None,
+        span: PromptSpan | None = None,
     ) -> None:
         self.study = study
         self.settings = settings
@@ -56,14 +62,15 @@ class Batch:
         self.templates = templates
         self.state = state
         self.scratch = scratch
+        self.span = span
 
     def _unit_projection(self, features: Tensor, side: str, of: str) -> Tensor:
-        weight, bias = self.heads[f"{side}.weight"], self.heads.get(f"{side}.bias")
-        if self.scratch is None or not weight.requires_grad:
-            return unit_projection(features, weight, bias)
-        if of not in self.scratch:
-            self.scratch[of] = torch.empty_like(weight, requires_grad=False)
-        return unit_projection(features, weight, bias, self.scratch[of])
+        return unit_projection(features, self.heads[f"{side}.weight"], self.heads.get(f"{side}.bias"), self.scratch, of)
+
+    @property
+    def prompts_read(self) -> tuple[str, ...]:
+        """The sets of prompts that were asked for so far, by their names in the study."""
+        return tuple(name for name in PROMPT_SETS if name in vars(self))
 
     @cached_property
     def features(self) -> Tensor:
@@ -80,22 +87,28 @@ class Batch:
             return self._unit_projection(self.features, "image", "images")
         return embed_images(self.heads, self.features)
 
+    @cached_property
+    def _spanned(self) -> Mapping[str, Tensor]:
+        """The prompts of every set of the span."""
+        return {} if self.span is None else self.span.embed(self.heads, self.scratch)
+
     def _prompts(self, features: Tensor, of: str) -> Tensor:
-        return self._unit_projection(features.flatten(0, 1), "text", of).unflatten(-2, features.shape[:2])
+        embedded = self._spanned[of] if self.span else self._unit_projection(features.flatten(0, 1), "text", of)
+        return embedded.unflatten(-2, features.shape[:2])
 
     @cached_property
     def class_prompts(self) -> Float[Tensor, "runs templates classes dim"]:
-        return self._prompts(self.study.class_prompts, "class prompts")
+        return self._prompts(self.study.class_prompts, "class_prompts")
 
     @cached_property
     def group_prompts(self) -> Float[Tensor, "runs templates groups dim"]:
         prompts, window = self.study.group_prompts, self.study.prompt_window
         if window == len(prompts):
-            return self._prompts(prompts, "group prompts")
+            return self._prompts(prompts, "group_prompts")
         # Neighbours from where the first image's template says; each run has its own.
         chosen = (self.templates[:, :1] + torch.arange(window, device=prompts.device)) % len(prompts)
         rows = prompts[chosen].flatten(1, 2)
-        return self._unit_projection(rows, "text", "group prompts").unflatten(-2, (window, -1))
+        return self._unit_projection(rows, "text", "group_prompts").unflatten(-2, (window, -1))
 
     @cached_property
     def phrase_prompts(self) -> Float[Tensor, "runs templates phrases dim"]:
@@ -106,7 +119,7 @@ class Batch:
                 where="losses",
                 now="give the attribute a phrase, or use the contrastive form",
             )
-        return self._prompts(self.study.phrase_prompts, "phrase prompts")
+        return self._prompts(self.study.phrase_prompts, "phrase_prompts")
 
     @cached_property
     def class_texts(self) -> Float[Tensor, "runs classes dim"]:

@@ -96,6 +96,8 @@ class Checkpoint:
         if not isinstance(held, dict) or held.get("key") != self.key:
             return
         content = held["state"]
+        if any(getattr(state, name).keys() != content[name].keys() for name in _TENSOR_MAPS):
+            return  # Written by a version that trained other tensors.
         with torch.no_grad():
             for name in _TENSORS:
                 getattr(state, name).copy_(content[name])

@@ -13,68 +13,133 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
+from despur.mitigate.scratch import Scratch
+
 SMALLEST_NORM = 1e-12
 """As in ``torch.nn.functional.normalize``: a shorter vector has no direction. Half precision does not reach so far."""
 
 
+def _to_unit(projected: Tensor) -> Tensor:
+    """Divide by the norms, in place; returns them, infinite for a vector too short to have a direction."""
+    norms = torch.linalg.vector_norm(projected, dim=-1, keepdim=True)
+    norms.masked_fill_(norms < max(SMALLEST_NORM, torch.finfo(norms.dtype).tiny), torch.inf)
+    projected.div_(norms)
+    return norms
+
+
+def _across_unit(gradient: Tensor, unit: Tensor, norms: Tensor, out: Tensor | None) -> Tensor:
+    """The gradient of what :func:`_to_unit` was given, from the gradient of what it made."""
+    along = torch.mul(gradient, unit, out=out).sum(-1, keepdim=True)
+    return torch.addcmul(gradient, unit, along, value=-1, out=out).div_(norms)
+
+
 class _UnitProjection(Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, scratch: Tensor | None) -> Tensor:
-        ctx.scratch = scratch
-        projected = features @ weight.mT
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, scratch: Scratch | None, of: str
+    ) -> Tensor:
+        ctx.scratch, ctx.of = scratch, of
+        shape = (*weight.shape[:-2], features.shape[-2], weight.shape[-2])
+        out = None if scratch is None else scratch.take(f"{of}, embedded", shape, features)
+        unit = torch.matmul(features, weight.mT, out=out)
         if bias is not None:
-            projected += bias.unsqueeze(-2)
-        norms = torch.linalg.vector_norm(projected, dim=-1, keepdim=True)
-        norms.masked_fill_(norms < max(SMALLEST_NORM, torch.finfo(norms.dtype).tiny), torch.inf)
-        unit = projected.div_(norms)
+            unit += bias.unsqueeze(-2)
+        norms = _to_unit(unit)
         ctx.save_for_backward(features, unit, norms)
         return unit
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor | None, Tensor | None, None, None]:
         (gradient,) = gradients
         features, unit, norms = cast("tuple[Tensor, Tensor, Tensor]", ctx.saved_tensors)
-        along = (gradient * unit).sum(-1, keepdim=True)
-        projected = torch.addcmul(gradient, unit, along, value=-1).div_(norms)
-        weight = torch.matmul(projected.mT, features, out=ctx.scratch) if ctx.needs_input_grad[1] else None
+        scratch, of = cast("tuple[Scratch | None, str]", (ctx.scratch, ctx.of))
+        out = None if scratch is None else scratch.take(f"{of}, back", tuple(unit.shape), unit)
+        projected = _across_unit(gradient, unit, norms, out)
+        weight = None
+        if ctx.needs_input_grad[1]:
+            shape = (*unit.shape[:-2], unit.shape[-1], features.shape[-1])
+            out = None if scratch is None else scratch.take(f"{of}, weight", shape, unit)
+            weight = torch.matmul(projected.mT, features, out=out)
         bias = projected.sum(-2) if ctx.needs_input_grad[2] else None
-        return None, weight, bias, None
+        return None, weight, bias, None, None
 
 
 def unit_projection(
     features: Float[Tensor, "*#runs members features"],
     weight: Float[Tensor, "*runs dim features"],
     bias: Float[Tensor, "*runs dim"] | None,
-    scratch: Float[Tensor, "*runs dim features"] | None = None,
+    scratch: Scratch | None = None,
+    of: str = "",
 ) -> Float[Tensor, "*runs members dim"]:
     """``normalize(features @ weight.mT + bias, dim=-1)``; features get no gradient, for the encoders are frozen.
 
     What is projected to nothing stays 0 and passes no gradient on, in every precision.
 
     Args:
-        scratch: where the weight's gradient is written, to be used up before the next backward pass writes there.
-            Memory that is asked for anew at every step costs more than half of the product that fills it.
+        scratch: where the embeddings and the weight's gradient are written, to be used up before the next call of the
+            same name. Memory that is asked for anew costs more than half of the product that fills it.
+        of: what is projected: its name in ``scratch``.
     """
-    return cast("Tensor", _UnitProjection.apply(features, weight, bias, scratch))
+    return cast("Tensor", _UnitProjection.apply(features, weight, bias, scratch, of))
+
+
+class _UnitCombination(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, coefficients: Tensor, share: Tensor, gram: Tensor, start: Tensor, sizes: tuple[int, ...], scratch: Any
+    ) -> tuple[Tensor, ...]:
+        out = None if scratch is None else scratch.take("prompts, embedded", tuple(coefficients.shape), coefficients)
+        unit = torch.matmul(gram, coefficients, out=out).addcmul_(start, share[..., None, None])
+        norms = _to_unit(unit)
+        ctx.save_for_backward(unit, norms)
+        ctx.scratch = scratch
+        return tuple(part.view_as(part) for part in unit.split(sizes, dim=-2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        unit, norms = cast("tuple[Tensor, Tensor]", ctx.saved_tensors)
+        scratch = cast("Scratch | None", ctx.scratch)
+        shape = tuple(unit.shape)
+        found = unit.new_empty(shape) if scratch is None else scratch.take("prompts, back", shape, unit)
+        sizes = [gradient.shape[-2] for gradient in gradients]
+        parts = (tensor.split(sizes, dim=-2) for tensor in (unit, norms, found))
+        for gradient, *of_part in zip(gradients, *parts, strict=True):
+            _across_unit(gradient, *of_part)
+        return found, unit.new_zeros(shape[:-2]), None, None, None, None
+
+
+def unit_combination(
+    coefficients: Float[Tensor, "*runs prompts dim"],
+    share: Float[Tensor, "*runs"],
+    gram: Float[Tensor, "prompts prompts"],
+    start: Float[Tensor, "*#runs prompts dim"],
+    sizes: tuple[int, ...],
+    scratch: Scratch | None = None,
+) -> tuple[Float[Tensor, "*runs members dim"], ...]:
+    """``normalize(share * start + gram @ coefficients, dim=-1)``, split into ``sizes``.
+
+    **Its gradients are not those of this expression** but what a step of SGD on the projection changes: for
+    ``coefficients`` the gradient of the sum in front of the normalisation, for ``share`` 0
+    (:mod:`despur.mitigate.span`).
+    """
+    return cast("tuple[Tensor, ...]", _UnitCombination.apply(coefficients, share, gram, start, sizes, scratch))
 
 
 class _SelfSimilarity(Function):
     @staticmethod
     def forward(ctx: Any, members: Tensor, inverse_temperature: Tensor) -> Tensor:
         scale = inverse_temperature[..., None, None]
-        scaled = members * scale
-        ctx.save_for_backward(members, scaled, scale)
-        similarity = scaled @ members.mT
+        similarity = (members @ members.mT).mul_(scale)
         similarity.diagonal(dim1=-2, dim2=-1).fill_(torch.finfo(similarity.dtype).min)
+        ctx.save_for_backward(members, scale, similarity)
         return similarity
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
         (gradient,) = gradients
-        members, scaled, scale = cast("tuple[Tensor, Tensor, Tensor]", ctx.saved_tensors)
-        to_members = (gradient + gradient.mT) @ scaled
-        # The sum of gradient * cosine, without another pass over the matrix.
-        to_scale = 0.5 * (members * to_members).sum((-2, -1)) / scale[..., 0, 0] if ctx.needs_input_grad[1] else None
+        members, scale, similarity = cast("tuple[Tensor, Tensor, Tensor]", ctx.saved_tensors)
+        to_members = (gradient + gradient.mT).mul_(scale) @ members
+        to_scale = (gradient * similarity).sum((-2, -1)) / scale[..., 0, 0] if ctx.needs_input_grad[1] else None
         return to_members, to_scale
 
 

@@ -54,7 +54,7 @@ def similarities(
     inverse_temperature: Float[Tensor, "*runs"],
 ) -> Float[Tensor, "*runs anchors others"]:
     """Inner products of unit embeddings over τ."""
-    return (anchors * inverse_temperature[..., None, None]) @ others.mT
+    return (anchors @ others.mT) * inverse_temperature[..., None, None]
 
 
 def _full_precision(similarity: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Features, prompts and masks are on the device before the first step; within an e
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,9 @@ from despur.mitigate.methods.method import Method, Start
 from despur.mitigate.objective import Objective, make_objective
 from despur.mitigate.optimiser import sgd_step
 from despur.mitigate.runs import Run
+from despur.mitigate.scratch import Scratch
 from despur.mitigate.settings import STACKED, TrainSettings
+from despur.mitigate.span import SPANNED, PromptSpan, span_of
 from despur.mitigate.study import Study
 from despur.mitigate.validation import validation_accuracies, worst_group
 from despur.progress import Progress, silent
@@ -145,9 +147,12 @@ class _Stack:
         kept = {name: torch.stack([state[name] for state in state_of_run]) for name in state_of_run[0]}
         self.start = _stacked(start_of_run)
         trained = method.trained(self.start, settings)
-        heads = {name: self.start[name].clone().requires_grad_() for name in trained}
-        self.heads = {**self.start, **heads}
-        self.scratch: dict[str, Tensor] = {}
+        self.scratch = Scratch()
+        self.span = self._span(kept) if "text.weight" in trained else None
+        self.begin = self.start if self.span is None else self.span.begin(self.start)
+        trained = [name for name in trained if name in self.begin] + [name for name in self.begin if name in SPANNED]
+        heads = {name: self.begin[name].clone().requires_grad_() for name in trained}
+        self.heads = {**self.begin, **heads}
         self.first_epochs = 0 if method.second is None else method.second.first_epochs(settings.epochs)
         self.learning_rate = like.new_tensor([entry.learning_rate for entry, _ in of_run])
         self.weight_decay = like.new_tensor([entry.weight_decay for entry, _ in of_run])
@@ -172,6 +177,27 @@ class _Stack:
             sound_epochs=counts.clone(),
             generators=generators,
         )
+
+    def _span(self, kept: Mapping[str, Tensor]) -> PromptSpan | None:
+        """The prompts that the terms read, found by letting them look at two images once."""
+        rows = torch.arange(min(2, len(self.study.train)), device=self.study.train.labels.device)
+        rows = rows.expand(len(self.of_run), -1)
+        batch = Batch(
+            self.study,
+            self.settings,
+            self.start,
+            rows=rows,
+            labels=self.study.train.labels[rows],
+            groups=self.study.train.groups[rows],
+            templates=torch.zeros_like(rows),
+            state={name: value.clone() for name, value in kept.items()},
+        )
+        with torch.no_grad():
+            self.objective.values(batch)
+        return span_of(self.study, self.start, batch.prompts_read)
+
+    def _whole(self, heads: Heads) -> Heads:
+        return heads if self.span is None else self.span.whole(heads)
 
     def fit(self, progress: Progress, checkpoint: Checkpoint) -> None:
         """Train the epochs that are left, and validate after each."""
@@ -215,6 +241,7 @@ class _Stack:
                 templates=epoch.templates[step],
                 state=state.kept,
                 scratch=self.scratch,
+                span=self.span,
             )
             values = objective.values(batch)
             total = objective.total(values)
@@ -237,17 +264,18 @@ class _Stack:
         return validation_accuracies(self._shown(self.heads), self.study, self.study.val)
 
     def _shown(self, heads: Heads) -> Heads:
-        return self.method.shown(self.start, heads, self.state.kept)
+        """The heads that classify, with every projection in its place."""
+        return self.method.shown(self.start, self._whole(heads), self.state.kept)
 
     @torch.no_grad()
     def _begin_again(self) -> None:
         """End the first stage: let the method look at it, and go back to where the run started."""
         state = self.state
         if self.method.second is not None:
-            self.method.second.look(self.study, self.heads, state.kept)
+            self.method.second.look(self.study, self._whole(self.heads), state.kept)
         for name, head in state.heads.items():
-            head.copy_(self.start[name])
-            state.best[name].copy_(self.start[name])
+            head.copy_(self.begin[name])
+            state.best[name].copy_(self.begin[name])
             state.momenta[name].zero_()
         state.best_score.fill_(-torch.inf)
         state.best_epoch.zero_()
@@ -276,7 +304,7 @@ class _Stack:
         state.best_epoch.masked_fill_(better, state.epoch)
         for name, head in state.heads.items():
             chosen = better.view(-1, *(1,) * (head.ndim - 1))
-            state.best[name].copy_(torch.where(chosen, head, state.best[name]))
+            torch.where(chosen, head.detach(), state.best[name], out=state.best[name])
 
     def runs(self) -> list[Run]:
         """Every run as it ended."""
