@@ -1,4 +1,4 @@
-"""``--engine ray`` on the command line: what is refused, and the bytes of one process."""
+"""``--engine ray`` and ``--memory`` on the command line: what is refused, and the bytes of one process in memory."""
 
 from __future__ import annotations
 
@@ -35,3 +35,25 @@ def test_detect_on_ray_writes_the_same_bytes_and_is_then_up_to_date(own_work: Pa
     assert json.loads(result.stdout)["computed"]
     assert (other / "detections.parquet").read_bytes() == (own_work / "detections.parquet").read_bytes()
     assert not json.loads(despur("detect", "-w", other, *DETECT, "--json").stdout)["computed"]
+
+
+TRAIN = ("--method", "erm", "--epochs", 2, "--batch-size", 16)
+
+
+def test_training_from_disk_writes_the_heads_of_training_in_memory(own_work: Path, despur) -> None:
+    other = Path(shutil.copytree(own_work, own_work.with_name("other")))
+    for work, more in ((own_work, ()), (other, ("--memory", "20kB"))):
+        result = despur("mitigate", "-w", work, *TRAIN, "--shuffle-within", 64, *more)
+        assert result.exit_code == 0, result.stderr
+    heads = [work / "runs" / "erm-seed0" / "heads.safetensors" for work in (own_work, other)]
+    assert heads[0].read_bytes() == heads[1].read_bytes()
+    again = despur("mitigate", "-w", other, *TRAIN, "--shuffle-within", 64, "--json")
+    assert again.exit_code == 0, again.stderr
+
+
+def test_features_larger_than_memory_need_a_window(own_work: Path, despur, refused) -> None:
+    refused(despur("mitigate", "-w", own_work, *TRAIN, "--memory", "20kB"), "20 KB hold", "--shuffle-within")
+
+
+def test_an_amount_of_memory_that_is_none_is_refused(own_work: Path, despur, refused) -> None:
+    refused(despur("mitigate", "-w", own_work, *TRAIN, "--memory", "plenty"), "'plenty' is no amount of memory")

@@ -59,6 +59,14 @@ def mitigate(
         float | None, typer.Option("--learning-rate", "--lr", help="Of SGD; each method's own by default.")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of SGD; each method's own by default.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What features may take, as 6GB; larger ones are read from disk. [default: as they need]"),
+    ] = None,
+    shuffle_within: Annotated[
+        int | None,
+        typer.Option(help="Images that are shuffled together; for features larger than --memory. [default: all]"),
+    ] = None,
     similarity: Annotated[
         str | None, typer.Option(help="contrastive (the paper) or cosine (its released code).")
     ] = None,
@@ -99,6 +107,7 @@ def mitigate(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "similarity": similarity,
+        "shuffle_within": shuffle_within,
         "weights": _numbers(weight, "--weight", "ls=0.5") if weight else None,
     }
     settings = checked(
@@ -109,6 +118,7 @@ def mitigate(
             "groups": groups or (None if verdicts is None else "verdicts"),
             "seeds": seeds,
             "seed": seed,
+            "memory": memory,
             "train": {name: value for name, value in given.items() if value is not None},
             "by_method": options_by_method(names, _numbers(option or [], "--option", "upweight=50")),
         },

@@ -75,7 +75,7 @@ class Batch:
     @cached_property
     def features(self) -> Tensor:
         """[runs, images, ...]: features before the projection."""
-        return self.study.train.features.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+        return self.study.train.take(self.rows)
 
     @cached_property
     def inverse_temperature(self) -> Float[Tensor, "runs"]:

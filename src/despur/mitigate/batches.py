@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from despur.features.encode import cut
+from despur.features.streamed import BLOCK
+
 DRAW_WEIGHTS = "draw_weights"
 """Name in a method's state: how often each training image is to be drawn, in any unit; [images] a run."""
 
@@ -49,6 +52,18 @@ def weighted(weights: Float[Tensor, "images"], draws: int, generator: torch.Gene
     return torch.searchsorted(edges, points, right=True).clamp_(max=len(edges) - 1)
 
 
+def windows(count: int, within: int, generator: torch.Generator) -> list[Int[Tensor, "images"]]:
+    """Every one of ``count`` images once: blocks of neighbours in random order, as many a window as hold ``within``
+    images, and at least one. Order within a window is that of its blocks.
+    """
+    blocks = torch.arange(count).split(BLOCK)
+    order = torch.randperm(len(blocks), generator=generator).tolist()
+    return [
+        torch.cat([blocks[number] for number in order[span.start : span.stop]])
+        for span in cut(len(order), max(1, within // BLOCK))
+    ]
+
+
 @dataclass(frozen=True)
 class Epoch:
     """Every index of one epoch, on the device before its first step.
@@ -77,6 +92,8 @@ class Batches:
         templates: how many there are.
         generators: one a run, on the CPU, so that a run draws the same on every device and in every stack.
         members: for each run the images that there are; None: all.
+        within: images that are drawn together, one window of :func:`windows` after the other, each window as many times
+            as it has images; None: all at once.
     """
 
     def __init__(
@@ -89,6 +106,7 @@ class Batches:
         sampler: Sampler,
         generators: Sequence[torch.Generator],
         members: Int[Tensor, "runs members"] | None = None,
+        within: int | None = None,
     ) -> None:
         count = labels.shape[0] if members is None else members.shape[1]
         self.images = min(batch_size, count)
@@ -99,6 +117,7 @@ class Batches:
         self._templates = templates
         self._sampler = sampler
         self._generators = generators
+        self._within = within
 
     def epoch(self, draw_weights: Float[Tensor, "runs images"] | None = None) -> Epoch:
         """The next epoch; advances every run's generator by the same draws whatever the other runs are.
@@ -121,9 +140,26 @@ class Batches:
 
     def _rows(self, run: int, weights: Float[Tensor, "runs images"] | None) -> Int[Tensor, "draws"]:
         draws, generator = self.steps * self.images, self._generators[run]
+        own = None if weights is not None or self._members is None else self._members[run]
+        if self._within is None:
+            return self._draw(own, None if weights is None else weights[run], draws, generator)
+        count = len(self._groups_here) if own is None else len(own)
+        drawn: list[Tensor] = []
+        for window in windows(count, self._within, generator):
+            here = window if own is None else own[window]
+            drawn.append(self._draw(here, None if weights is None else weights[run], len(here), generator))
+        return torch.cat(drawn)[:draws]
+
+    def _draw(
+        self,
+        images: Int[Tensor, "images"] | None,
+        weights: Float[Tensor, "all"] | None,
+        draws: int,
+        generator: torch.Generator,
+    ) -> Int[Tensor, "draws"]:
+        """So many draws from some images; None: from all."""
         if weights is not None:
-            return weighted(weights[run], draws, generator)
-        if self._members is None:
-            return self._sampler(self._groups_here, draws, generator)
-        own = self._members[run]
-        return own[self._sampler(self._groups_here[own], draws, generator)]
+            drawn = weighted(weights if images is None else weights[images], draws, generator)
+        else:
+            drawn = self._sampler(self._groups_here if images is None else self._groups_here[images], draws, generator)
+        return drawn if images is None else images[drawn]

@@ -32,6 +32,8 @@ class TrainSettings(BaseModel):
         learning_rate, weight_decay, momentum: of SGD. The temperature does not decay.
         batch_size: images a step; what does not fill a batch at an epoch's end is left out.
         epochs: passes over the training images.
+        shuffle_within: images that are drawn together, in blocks of neighbours that are shuffled; an epoch goes through
+            one such window after the other. None: all images at once, which must then fit in memory.
         train_text: train the text projection too.
         train_temperature: train τ too.
         selection: the validation accuracy whose best epoch is kept.
@@ -52,6 +54,7 @@ class TrainSettings(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     batch_size: Annotated[int, Field(ge=1)] = 128
     epochs: Annotated[int, Field(ge=1)] = 300
+    shuffle_within: Annotated[int, Field(ge=1)] | None = None
     train_text: bool = True
     train_temperature: bool = True
     selection: Selection = "worst-group"

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from despur.backbones.heads import Heads
+from despur.errors import TrainingError
+from despur.features.streamed import StreamedFeatures
 from despur.mitigate.losses import Pairs, prompt_labels, same_label_pairs
 from despur.mitigate.membership import sizes_of
 
@@ -25,20 +27,41 @@ class Examples:
     """The images of one split.
 
     Attributes:
-        features: [images, d_image], or [images, channels, height, width] where the attention pool is trained.
+        features: [images, d_image], or [images, channels, height, width] where the attention pool is trained; on disk
+            where they are larger than memory.
         labels: class of each image, int64.
         groups: 2 * label + (1 where the attribute is present), int64; where several pairs are spurious, the groups
             of every image (see ``membership.py``).
         shares: how much an image belongs to each of its groups; None: wholly.
     """
 
-    features: Tensor
+    features: Tensor | StreamedFeatures
     labels: Int[Tensor, "images"]
     groups: Int[Tensor, "images *slots"]
     shares: Float[Tensor, "images slots"] | None = None
 
     def __len__(self) -> int:
         return self.labels.shape[0]
+
+    def take(self, rows: Int[Tensor, "*chosen"]) -> Tensor:
+        """Features of the chosen images: [*chosen, ...]."""
+        if isinstance(self.features, StreamedFeatures):
+            return self.features.take(rows)
+        return self.features.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+
+    def whole(self, method: str) -> Tensor:
+        """All features, for methods that solve on them at once.
+
+        Raises:
+            TrainingError: they are on disk, since they are larger than memory.
+        """
+        if isinstance(self.features, StreamedFeatures):
+            raise TrainingError(
+                f"{method} needs all features in memory, and they are read from disk",
+                where=method,
+                now="raise --memory, or choose a method that trains in steps (erm, group-dro, a sum of losses)",
+            )
+        return self.features
 
 
 @dataclass(frozen=True)
@@ -119,6 +142,8 @@ class Study:
         """The same study on a device; numbers that are not indices in ``dtype``, the precision of training."""
 
         def move(value: object) -> object:
+            if isinstance(value, StreamedFeatures):
+                return value.to(device, dtype)
             if isinstance(value, Tensor):
                 return value.to(device, dtype if value.is_floating_point() else value.dtype)
             if isinstance(value, dict):
@@ -134,11 +159,12 @@ class Study:
         digest = blake2b(digest_size=32)
         for name, tensor in self._tensors():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+            for part in tensor.parts() if isinstance(tensor, StreamedFeatures) else [tensor]:
+                digest.update(part.detach().cpu().flatten().view(torch.uint8).numpy().data)
         digest.update("\0".join((*self.classes, self.attribute, *map(str, self.pairs or ()))).encode())
         return digest.hexdigest()
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def _tensors(self) -> Iterator[tuple[str, Tensor | StreamedFeatures]]:
         for split in ("train", "val"):
             examples: Examples = getattr(self, split)
             own = ((f"{split}.{part.name}", getattr(examples, part.name)) for part in fields(examples))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from despur.backbones.heads import Heads
 from despur.errors import SettingsError, TrainingError
+from despur.features.streamed import StreamedFeatures
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import DRAW_WEIGHTS, MEMBERS, Batches, Epoch
 from despur.mitigate.checkpoint import Checkpoint, TrainingState
@@ -28,7 +29,10 @@ from despur.mitigate.span import SPANNED, PromptSpan, span_of
 from despur.mitigate.study import Study
 from despur.mitigate.validation import validation_accuracies, worst_group
 from despur.progress import Progress, silent
-from despur.workspace import fingerprint
+from despur.workspace import fingerprint, said_bytes
+
+AT_MOST = 65_536
+"""Images that are proposed to be shuffled together, where even more would fit."""
 
 
 class DivergedError(TrainingError):
@@ -82,6 +86,7 @@ def train(
     several = [method.with_options(entry) for entry in several]
     common = _common(several)
     method.check(study)
+    _check_window(study, common, len(several) * len(seeds))
     of_run = [(entry, seed) for entry in several for seed in seeds]
     objective = make_objective(method.terms(common), [entry for entry, _ in of_run], study.class_prompts)
     stack = _Stack(study, method, common, objective, of_run)
@@ -93,6 +98,25 @@ def train(
     if all(run.diverged_step is not None for run in runs):
         raise DivergedError(runs)
     return runs
+
+
+def _check_window(study: Study, settings: TrainSettings, runs: int) -> None:
+    """Refuse to read images from disk in an order in which each would be read again for every batch.
+
+    Raises:
+        SettingsError: the features are larger than memory, and images are drawn from further apart than fits.
+    """
+    features = study.train.features
+    if not isinstance(features, StreamedFeatures):
+        return
+    fits = features.memory // (features.row_bytes * runs)
+    if settings.shuffle_within is None or settings.shuffle_within > fits:
+        asked = "all images are" if settings.shuffle_within is None else f"{settings.shuffle_within:,} images are"
+        raise SettingsError(
+            f"{asked} shuffled together, and {said_bytes(features.memory)} hold {fits:,} of them for each run",
+            where="training",
+            now=f"raise --memory, or give --shuffle-within {min(fits, AT_MOST)} or less",
+        )
 
 
 def _common(several: Sequence[TrainSettings]) -> TrainSettings:
@@ -164,6 +188,7 @@ class _Stack:
             sampler=method.sampler,
             generators=generators,
             members=kept.pop(MEMBERS, None),
+            within=settings.shuffle_within,
         )
         counts = torch.zeros(runs, dtype=torch.int64, device=like.device)
         self.state = TrainingState(

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from despur.backbones.heads import Heads, class_embeddings, class_logits
+from despur.features.streamed import AT_ONCE, StreamedFeatures
 from despur.metrics import group_rates
 from despur.mitigate.membership import sizes_of, weighted_sums
 from despur.mitigate.study import Examples, Study
@@ -20,13 +21,19 @@ NONLINEAR = {"adapter.in.weight", "context.weight"}
 
 
 def predicted_classes(
-    heads: Heads, features: Tensor, prompts: Float[Tensor, "templates classes d_text"]
+    heads: Heads, features: Tensor | StreamedFeatures, prompts: Float[Tensor, "templates classes d_text"]
 ) -> Int[Tensor, "runs images"]:
     """The class with the highest logit, for a stack of runs over the same images.
 
     An image's norm and the temperature scale all its logits alike and change no maximum. So the class vectors are taken
     back through the image projection, and the images are multiplied once by [runs * classes] vectors of their own size.
     """
+    if len(features) > AT_ONCE:
+        # In the same parts from memory and from disk: a product's last bits hang on its shape.
+        parts = features.parts() if isinstance(features, StreamedFeatures) else features.split(AT_ONCE)
+        return torch.cat([predicted_classes(heads, part, prompts) for part in parts], dim=-1)
+    if isinstance(features, StreamedFeatures):
+        [features] = features.parts()
     if "probe.weight" in heads:
         weight, bias = heads["probe.weight"], heads["probe.bias"]
     elif "image.weight" in heads and not NONLINEAR & heads.keys():

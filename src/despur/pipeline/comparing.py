@@ -105,7 +105,7 @@ def compare_stage(
     methods = {name: find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))}
     if against is not None and against not in methods:
         raise SettingsError(f"{against!r} is not among the methods compared", where="--against", now=", ".join(methods))
-    lazy = LazyStudy(embedded, settings.attribute, settings.groups)
+    lazy = LazyStudy.of(embedded, settings)
     runs: dict[str, list[Run]] = {}
     refused: dict[str, str] = {}
     for name in methods:

@@ -102,6 +102,8 @@ class MitigateSettings(BaseModel):
             where the dataset has one, else the verdicts'.
         seeds: runs a method, numbered from ``seed``.
         seed: of the first run.
+        memory: what features may take while heads are trained ("6GB"); larger ones are read from disk, which changes
+            nothing in the outcome and needs ``shuffle_within`` among the settings; None: all are held in memory.
         train: settings for every method, over the method's own ("epochs", "learning_rate", ...).
         by_method: settings for one method, over ``train``.
         by_model: the same for one model's spec, over ``by_method``.
@@ -114,6 +116,7 @@ class MitigateSettings(BaseModel):
     groups: Literal["attribute", "verdicts", "soft-verdicts"] | None = None
     seeds: Annotated[int, Field(ge=1)] = 1
     seed: Seed = 0
+    memory: str | None = None
     train: dict[str, Any] = {}
     by_method: dict[str, dict[str, Any]] = {}
     by_model: dict[str, dict[str, dict[str, Any]]] = {}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
+import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from despur.data.examples import Attribute
+from despur.features.streamed import StreamedFeatures
 from despur.mitigate.membership import pair_groups
 from despur.mitigate.study import Examples, Study
 from despur.pipeline.detecting import DETECT
@@ -16,17 +20,23 @@ from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.grouping import Grouping, grouping_of, groups_of
 from despur.pipeline.pairing import SpuriousPair, check_pairs, pairs_state, presence_in, spurious_pairs
 from despur.pipeline.runner import stage_state
-from despur.workspace import fingerprint
+from despur.pipeline.settings import MitigateSettings
+from despur.workspace import fingerprint, memory_bytes
 
 
-def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
-    """What training reads, in float32 on the device: features of the training and validation splits, and prompts."""
+def make_study(embedded: EmbeddedImages, attribute: Attribute, memory: int | None = None) -> Study:
+    """What training reads, in float32 on the device: features of the training and validation splits, and prompts.
+
+    Args:
+        memory: bytes that features may take; where they take more, they are read from disk. None: any number.
+    """
     dataset = embedded.dataset
     groups = dataset.groups(attribute.name)
+    features = _features(embedded, memory)
 
     def examples(split: str) -> Examples:
         rows = dataset.split_rows(split)
-        return Examples(embedded.rows(rows), torch.from_numpy(dataset.labels[rows]), torch.from_numpy(groups[rows]))
+        return Examples(features(rows), torch.from_numpy(dataset.labels[rows]), torch.from_numpy(groups[rows]))
 
     study = Study(
         train=examples("train"),
@@ -41,18 +51,35 @@ def make_study(embedded: EmbeddedImages, attribute: Attribute) -> Study:
     return study.to(embedded.device)
 
 
+def _features(
+    embedded: EmbeddedImages, memory: int | None
+) -> Callable[[Int[np.ndarray, "rows"]], Tensor | StreamedFeatures]:
+    """How features of chosen images are had: in memory where those of both splits fit, else block by block."""
+    dataset = embedded.dataset
+    rows = sum(len(dataset.split_rows(split)) for split in ("train", "val"))
+    if memory is None or rows * embedded.rows(np.arange(1)).numel() * torch.float32.itemsize <= memory:
+        return embedded.rows
+    return partial(StreamedFeatures, embedded.rows, memory=memory)
+
+
 def _phrases(attribute: Attribute) -> list[str]:
     return [phrase for phrase in (attribute.phrase, attribute.absent_phrase) if phrase is not None]
 
 
 def make_paired_study(
-    embedded: Embedded, judged_by: str, pairs: Sequence[SpuriousPair], *, soft: bool = False
+    embedded: Embedded,
+    judged_by: str,
+    pairs: Sequence[SpuriousPair],
+    *,
+    soft: bool = False,
+    memory: int | None = None,
 ) -> Study:
     """The study whose groups are those of the pairs.
 
     Args:
         judged_by: name of the grouping by which runs are judged afterwards.
         soft: belong to both groups of a pair by the detector's score.
+        memory: as in :func:`make_study`.
 
     Raises:
         WorkspaceError: not every split was searched, or a pair is of no class or names what was not looked for.
@@ -63,10 +90,12 @@ def make_paired_study(
     labels = torch.from_numpy(dataset.labels)
     groups, shares = pair_groups(labels, torch.from_numpy(presence_in(embedded, pairs, soft=soft)), classes)
 
+    features = _features(embedded, memory)
+
     def examples(split: str) -> Examples:
         rows = dataset.split_rows(split)
         own = torch.from_numpy(rows)
-        return Examples(embedded.rows(rows), labels[own], groups[own], None if shares is None else shares[own])
+        return Examples(features(rows), labels[own], groups[own], None if shares is None else shares[own])
 
     named = [(embedded.wording.names(pair.class_name), f" with {pair.attribute}") for pair in pairs]
     phrases = [tuple(f"{name}{end}" for name in names) for names, seen in named for end in ("", seen)]
@@ -91,11 +120,19 @@ class LazyStudy:
     Attributes:
         name: of the attribute; None: the only one there is.
         groups: as in ``MitigateSettings``.
+        memory: as in :func:`make_study`; it changes nothing in the outcome.
     """
 
     embedded: Embedded
     name: str | None
     groups: str | None = None
+    memory: int | None = None
+
+    @classmethod
+    def of(cls, embedded: Embedded, settings: MitigateSettings) -> LazyStudy:
+        """The study that some settings ask for."""
+        memory = None if settings.memory is None else memory_bytes(settings.memory)
+        return cls(embedded, settings.attribute, settings.groups, memory)
 
     @cached_property
     def grouping(self) -> Grouping:
@@ -118,6 +155,8 @@ class LazyStudy:
     @cached_property
     def study(self) -> Study:
         if self.told == "attribute":
-            return make_study(self.embedded, self.embedded.dataset.attribute(self.name))
+            return make_study(self.embedded, self.embedded.dataset.attribute(self.name), self.memory)
         pairs = spurious_pairs(self.embedded)
-        return make_paired_study(self.embedded, self.grouping.name, pairs, soft=self.told == "soft-verdicts")
+        return make_paired_study(
+            self.embedded, self.grouping.name, pairs, soft=self.told == "soft-verdicts", memory=self.memory
+        )

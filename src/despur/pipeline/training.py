@@ -140,7 +140,7 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStu
         DespurError: an unknown method or setting, or a study that a method means nothing on.
         DivergedError: a method's only seed diverged.
     """
-    lazy = lazy or LazyStudy(embedded, settings.attribute, settings.groups)
+    lazy = lazy or LazyStudy.of(embedded, settings)
     chosen = chosen_methods(settings, embedded.model.spec)
     names: list[str] = []
     for method, of_method in chosen:

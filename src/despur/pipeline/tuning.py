@@ -40,7 +40,7 @@ def tune_stage(
     """
     if count < 1:
         raise SettingsError(f"{count} settings cannot be tried", where="tune", now="give at least 1")
-    lazy = lazy or LazyStudy(embedded, settings.attribute, settings.groups)
+    lazy = lazy or LazyStudy.of(embedded, settings)
     chosen = {name: _tune(embedded, lazy, find_method(name), settings, count) for name in settings.methods}
     model = embedded.model.spec
     # Over what was given for this method: the search began from it.

@@ -3,6 +3,7 @@
 from despur.workspace.files import read_json, read_object, read_parquet, write_json, write_parquet, write_whole
 from despur.workspace.fingerprints import fingerprint, fingerprint_file, versions
 from despur.workspace.folder import SCHEMA_VERSION, About, StageRecord, Workspace
+from despur.workspace.memory import memory_bytes, said_bytes
 from despur.workspace.plain_yaml import PlainYamlError, parse_yaml, read_yaml
 
 __all__ = [
@@ -13,11 +14,13 @@ __all__ = [
     "Workspace",
     "fingerprint",
     "fingerprint_file",
+    "memory_bytes",
     "parse_yaml",
     "read_json",
     "read_object",
     "read_parquet",
     "read_yaml",
+    "said_bytes",
     "versions",
     "write_json",
     "write_parquet",

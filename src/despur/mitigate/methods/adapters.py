@@ -25,7 +25,7 @@ from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import DRAW_WEIGHTS
 from despur.mitigate.methods.erm import cross_entropies
-from despur.mitigate.methods.method import Method, Start, vectors
+from despur.mitigate.methods.method import Method, Start, needs_vectors
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.validation import predicted_classes
 
@@ -36,7 +36,7 @@ CORRECT = "zero_shot_correct"
 
 def _new_adapter(start: Start) -> dict[str, Tensor]:
     """The pre-trained heads and an adapter as torch's linear layers begin: uniform within 1 / √inputs."""
-    vectors(start.study, "an adapter")
+    needs_vectors(start.study, "an adapter")
     like = start.study.heads["image.weight"]
     dim = like.shape[0]
 

@@ -81,7 +81,7 @@ def _solve_first(start: Start) -> dict[str, Tensor]:
 def _second_images(start: Start, heads: Heads) -> dict[str, Tensor]:
     study = start.study
     _, rows = _split(start)
-    logits = study.train.features[rows] @ heads["probe.weight"].mT + heads["probe.bias"]
+    logits = study.train.take(rows) @ heads["probe.weight"].mT + heads["probe.bias"]
     labels = study.train.labels[rows]
     own = logits.softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     weights = logits.new_zeros(len(study.train))

@@ -74,22 +74,22 @@ def choose_strength(
     deviation: Float[Tensor, "d"],
 ) -> float:
     """The C of ``C_GRID`` whose fit on the rows has the best worst group on the held-out images."""
-    strengths = fitted.features.new_tensor(C_GRID)
-    scaled, judged = (fitted.features - mean) / deviation, (held_out.features - mean) / deviation
+    scaled, judged = ((own.whole("dfr") - mean) / deviation for own in (fitted, held_out))
+    strengths = scaled.new_tensor(C_GRID)
     weight, bias = _fit(scaled, fitted.labels, rows.expand(len(C_GRID), -1), len(study.classes), strengths)
     correct = (judged @ weight.mT + bias.unsqueeze(-2)).argmax(-1) == held_out.labels
     return C_GRID[int(worst_group(group_rates(correct, held_out.groups, study.groups)).argmax())]
 
 
 def _taken(examples: Examples, rows: Int[Tensor, "rows"]) -> Examples:
-    return Examples(examples.features[rows], examples.labels[rows], examples.groups[rows])
+    return Examples(examples.take(rows), examples.labels[rows], examples.groups[rows])
 
 
 def _solve(
     start: Start, fitted: Examples, fits: int, strength: float, mean: Tensor, deviation: Tensor
 ) -> dict[str, Tensor]:
     subsets = torch.stack([balanced_rows(fitted.groups, start.generator) for _ in range(fits)])
-    scaled = (fitted.features - mean) / deviation
+    scaled = (fitted.whole("dfr") - mean) / deviation
     strengths = scaled.new_full((fits,), strength)
     weight, bias = _fit(scaled, fitted.labels, subsets, len(start.study.classes), strengths)
     return with_probe(start.study, *fold_standardisation(weight.mean(0), bias.mean(0), mean, deviation))

@@ -199,11 +199,11 @@ def needs_two_groups_in_a_class(study: Study) -> None:
         )
 
 
-def vectors(study: Study, method: str) -> Float[Tensor, "images d_image"]:
-    """The training images' features, for methods that need one vector an image.
+def needs_vectors(study: Study, method: str) -> None:
+    """For methods that need one feature vector an image.
 
     Raises:
-        ModelError: they are maps.
+        ModelError: the training images' features are maps.
     """
     if study.train.features.ndim != 2:
         raise ModelError(
@@ -211,18 +211,19 @@ def vectors(study: Study, method: str) -> Float[Tensor, "images d_image"]:
             where=method,
             now="embed again with trainable='projection'",
         )
-    return study.train.features
 
 
 def finite_vectors(study: Study, method: str) -> Float[Tensor, "images d_image"]:
-    """The same for methods that solve and do not step, where a number that is not finite would show up nowhere.
+    """The training images' features, for methods that solve and do not step: there a number that is not finite would
+    show up nowhere.
 
     Raises:
-        TrainingError: a training or validation image has such a feature.
+        TrainingError: a training or validation image has such a feature, or they are larger than memory.
         ModelError: they are maps.
     """
-    features = vectors(study, method)
-    for split, own in (("training", features), ("validation", study.val.features)):
+    needs_vectors(study, method)
+    features = study.train.whole(method)
+    for split, own in (("training", features), ("validation", study.val.whole(method))):
         broken = int((~own.isfinite().all(-1)).sum())
         if broken:
             raise TrainingError(

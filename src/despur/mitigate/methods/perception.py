@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from despur.backbones.heads import class_embeddings
-from despur.mitigate.methods.method import Method, Option, Start, needs_one_attribute, no_terms, nothing, vectors
+from despur.mitigate.methods.method import Method, Option, Start, needs_one_attribute, needs_vectors, no_terms, nothing
 from despur.mitigate.study import Study
 
 TEMPERATURE = "context_temperature"
@@ -25,7 +25,7 @@ def _conditioned(start: Start) -> dict[str, Tensor]:
 
 def _needs_vectors(study: Study) -> None:
     needs_one_attribute(study, "perception-clip")
-    vectors(study, "perception-clip")
+    needs_vectors(study, "perception-clip")
 
 
 PERCEPTION_CLIP = Method(

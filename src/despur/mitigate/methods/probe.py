@@ -8,15 +8,16 @@ from torch import Tensor
 from despur.backbones.heads import Heads, class_logits
 from despur.mitigate.batch import Batch
 from despur.mitigate.methods.erm import cross_entropies
-from despur.mitigate.methods.method import Method, Start, vectors
+from despur.mitigate.methods.method import Method, Start, needs_vectors
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Study
 
 
 def zero_probe(start: Start) -> dict[str, Tensor]:
     """A probe that knows nothing yet, beside the heads that the model came with."""
-    features = vectors(start.study, "a linear probe")
-    weight = features.new_zeros(len(start.study.classes), features.shape[1])
+    study = start.study
+    needs_vectors(study, "a linear probe")
+    weight = study.class_prompts.new_zeros(len(study.classes), study.train.features.shape[1])
     return with_probe(start.study, weight, weight.new_zeros(len(start.study.classes)))
 
 
