@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+import despur
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,3 +57,23 @@ def test_the_wheel_runs_from_a_place_of_its_own(wheel: Path, tmp_path: Path) -> 
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "birdland:resnet"
+
+
+@pytest.mark.slow
+def test_a_release_is_a_tag(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    git("add", "pyproject.toml")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all there is")
+    git("tag", "v7.8.9")
+    asked = subprocess.run(
+        [sys.executable, "-m", "hatchling", "version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert asked.stdout.strip() == "7.8.9"
+
+
+def test_the_package_says_the_version_that_it_was_installed_as() -> None:
+    assert despur.__version__ == metadata.version("despur")

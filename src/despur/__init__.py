@@ -6,7 +6,7 @@ The names below are loaded when first used, so that importing despur is instant.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from despur.errors import DespurError
     from despur.pipeline.verbs import detect, embed, evaluate, explain, mitigate, rank
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "DespurError",
@@ -44,6 +44,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("despur")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'despur' has no attribute {name!r}")
