@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -172,3 +173,21 @@ def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path,
 
 def test_the_tour_s_commands_run(tmp_path: Path) -> None:
     assert len(run_page("tour.md", tmp_path, SMALL)) == 4
+
+
+def test_the_mathematics_hold_as_written(tmp_path: Path) -> None:
+    assert run_page("mathematics.md", tmp_path, {}) == []
+
+
+def test_the_pictures_of_the_terms_are_what_their_script_draws(tmp_path: Path) -> None:
+    """To a pixel or a hundredth: machines add up in different orders."""
+    runpy.run_path(str(ROOT / "examples" / "picture_terms.py"))["main"](tmp_path)
+    drawn = sorted(tmp_path.glob("*.svg"))
+    assert [file.stem for file in drawn] == ["clip", "lc", "ls", "vc", "vs"]
+    for file in drawn:
+        shown = (ROOT / "docs" / "images" / "terms" / file.name).read_text(encoding="utf-8")
+        number = re.compile(r"\d+(?:\.\d+)?")
+        assert number.sub("", shown) == number.sub("", file.read_text(encoding="utf-8"))
+        ours = [float(found) for found in number.findall(file.read_text(encoding="utf-8"))]
+        theirs = [float(found) for found in number.findall(shown)]
+        assert theirs == pytest.approx(ours, abs=1.01)
