@@ -57,3 +57,12 @@ def test_features_larger_than_memory_need_a_window(own_work: Path, despur, refus
 
 def test_an_amount_of_memory_that_is_none_is_refused(own_work: Path, despur, refused) -> None:
     refused(despur("mitigate", "-w", own_work, *TRAIN, "--memory", "plenty"), "'plenty' is no amount of memory")
+
+
+def test_rank_with_little_memory_is_refused_and_with_enough_writes_the_same(own_work: Path, despur, refused) -> None:
+    for words in (("predict",), ("detect", *DETECT)):
+        assert despur(words[0], "-w", own_work, *words[1:]).exit_code == 0
+    refused(despur("rank", "-w", own_work, "--memory", "plenty"), "'plenty' is no amount of memory")
+    refused(despur("rank", "-w", own_work, "--memory", "4kB"), "4 KB of memory are too little", "--memory")
+    assert despur("rank", "-w", own_work, "--memory", "400MB").exit_code == 0
+    assert not list(own_work.glob(".rank-*"))

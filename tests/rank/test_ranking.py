@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +16,9 @@ from scipy.stats import false_discovery_control, fisher_exact
 from sklearn.metrics import mutual_info_score
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from despur.errors import DataError, WorkspaceError
+from despur.errors import DataError, SettingsError, WorkspaceError
 from despur.rank import RankSettings, helping, hurting, rank
+from despur.rank.counting import KeyFile, Sightings, read_population, read_sightings
 
 CLASSES = ("landbird", "waterbird", "boat")
 PHRASES = ("boat deck", "sea", "tree", "water")
@@ -246,6 +248,48 @@ def test_tables_on_disk_and_in_memory_rank_the_same(tmp_path: Path) -> None:
     pq.write_table(detections_table(seen), tmp_path / "detections.parquet")
     on_disk = rank(tmp_path / "predictions.parquet", tmp_path / "detections.parquet", CLASSES)
     assert on_disk.table.equals(rank(predictions_table(rows), detections_table(seen), CLASSES).table)
+
+
+@pytest.mark.parametrize("held", [0, 10**9])
+def test_sightings_that_memory_does_not_hold_are_read_from_disk(held: int, tmp_path: Path) -> None:
+    rows, seen = planted()
+    found: list[Sightings] = []
+    for bytes_held in (None, held):
+        with duckdb.connect() as connection:
+            population = read_population(connection, predictions_table(rows), len(CLASSES))
+            found.append(
+                read_sightings(
+                    connection, detections_table(seen), population, len(CLASSES), held=bytes_held, spill=tmp_path
+                )
+            )
+    in_memory, other = found
+    assert isinstance(other.keys, KeyFile) == (held == 0)
+    assert np.array_equal(other.bounds, in_memory.bounds)
+    assert other.unseen == in_memory.unseen
+    for label in range(len(CLASSES)):
+        for column, expected in zip(other.of_class(label), in_memory.of_class(label), strict=True):
+            assert np.array_equal(column, expected)
+
+
+def test_ids_are_joined_themselves_where_two_have_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, seen = planted()
+    by_hash = rank(predictions_table(rows), detections_table(seen), CLASSES).table
+    connect = duckdb.connect
+
+    def colliding(**settings: Any) -> duckdb.DuckDBPyConnection:
+        connection = connect(**settings)
+        connection.execute("CREATE MACRO hash(text) AS length(text)")
+        return connection
+
+    monkeypatch.setattr(duckdb, "connect", colliding)
+    assert rank(predictions_table(rows), detections_table(seen), CLASSES).table.equals(by_hash)
+
+
+def test_too_little_memory_is_told_in_a_sentence_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    rows, seen = planted()
+    with pytest.raises(SettingsError, match="too little to count"):
+        rank(predictions_table(rows), detections_table(seen), CLASSES, memory="4kB", spill=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_top_rows_are_counted_for_each_class_by_itself() -> None:

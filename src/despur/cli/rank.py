@@ -23,6 +23,7 @@ def rank(
     min_score: Annotated[float, typer.Option(help="Detections below this score were not seen.")] = 0.0,
     same: Annotated[float, typer.Option(help="Attributes that overlap this much are one row.")] = 0.5,
     rows: Annotated[int, typer.Option(help="Rows printed on either side; the files hold all.")] = 20,
+    memory: Annotated[str, typer.Option(help="What counting may take; the rest goes to disk.")] = "4GB",
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
@@ -59,7 +60,7 @@ def rank(
     )
     with opened(workspace, device) as embedded:
         predict_stage(embedded)
-        computed = rank_stage(embedded, settings)
+        computed = rank_stage(embedded, settings, memory=memory)
         ranking = read_ranking(embedded.workspace)
         judgements = judgements_of(embedded.workspace)
     helps, hurts = shown_rows(ranking, judgements)

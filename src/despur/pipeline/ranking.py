@@ -16,8 +16,8 @@ from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.pipeline.detecting import DETECT, detections_path, finished_search
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage, stage_state
-from despur.rank import SCHEMA, Ranking, RankSettings, rank
-from despur.workspace import Workspace, fingerprint, read_parquet, write_parquet
+from despur.rank import MEMORY, SCHEMA, Ranking, RankSettings, rank
+from despur.workspace import Workspace, fingerprint, memory_bytes, read_parquet, write_parquet
 
 RANK = "rank"
 SPLIT = b"split"
@@ -30,14 +30,18 @@ TELLING = ["class", "attribute", *SCHEMA.names[len(COLUMNS) :]]
 """``telling.parquet``, row by row beside it: which pair stands for this one, and images that show it."""
 
 
-def rank_stage(embedded: Embedded, settings: RankSettings | None = None) -> bool:
+def rank_stage(embedded: Embedded, settings: RankSettings | None = None, *, memory: str = MEMORY) -> bool:
     """Write ``discrepancies.parquet`` and ``telling.parquet``; returns whether anything was computed.
+
+    Args:
+        memory: what counting may take; what does not fit is put on disk, inside the workspace.
 
     Raises:
         WorkspaceError: a stage that it reads has not run.
-        SettingsError: another split was searched than is to be counted.
+        SettingsError: another split was searched than is to be counted, or memory does not suffice.
         DataError: there is no image to count.
     """
+    memory_bytes(memory)  # told before anything is read
     workspace = embedded.workspace
     found, searched = finished_search(workspace)
     settings = within(settings or RankSettings(), found.split)
@@ -55,6 +59,8 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None) -> bool
             settings,
             examples=workspace.path("examples.parquet"),
             quarantined=[name for name, *_ in searched.quarantined],
+            memory=memory,
+            spill=workspace.root,
         )
         # The examples are those that could be read: what could not be is counted here.
         about = {

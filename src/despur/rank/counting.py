@@ -52,19 +52,31 @@ class Population:
 
 
 @dataclass(frozen=True)
+class KeyFile:
+    """Keys on disk, of which a slice is read when it is asked for."""
+
+    path: Path
+
+    def __getitem__(self, rows: slice) -> Int[np.ndarray, "rows"]:
+        start = int(rows.start)
+        return np.fromfile(self.path, dtype=np.int64, count=int(rows.stop) - start, offset=8 * start)
+
+
+@dataclass(frozen=True)
 class Sightings:
     """Which images of which class were seen with which phrase, each image once.
 
     Attributes:
         phrases: every phrase that was seen at all, sorted.
-        keys: ``((label * phrases + phrase) << bits) | image``, ascending; duplicates are still in it.
+        keys: ``((label * phrases + phrase) << bits) | image``, ascending; duplicates are still in it. In memory, or in
+            a file that must outlive this.
         bits: how many low bits hold the image.
         bounds: the sightings of class c are ``keys[bounds[c]:bounds[c + 1]]``.
         unseen: images in which nothing was seen; they count as *without* every attribute.
     """
 
     phrases: list[str]
-    keys: Int[np.ndarray, "detections"]
+    keys: Int[np.ndarray, "detections"] | KeyFile
     bits: int
     bounds: Int[np.ndarray, "bounds"]
     unseen: int
@@ -161,8 +173,16 @@ def read_sightings(
     classes: int,
     *,
     min_score: float = 0.0,
+    held: int | None = None,
+    spill: Path | None = None,
 ) -> Sightings:
-    """One scan of the detections; those of images outside the population, or below ``min_score``, are passed over."""
+    """One scan of the detections; those of images outside the population, or below ``min_score``, are passed over.
+
+    Args:
+        held: bytes that keys may take in memory; where they take more, DuckDB sorts them, on disk if it must, and they
+            stay there. None: any number.
+        spill: the folder for them.
+    """
     columns = "id, phrase" if min_score <= 0.0 else "id, phrase, score"
     seen = _relation(connection, detections, columns)
     if min_score > 0.0:
@@ -171,26 +191,64 @@ def read_sightings(
     connection.execute("CREATE TEMP TABLE phrases AS SELECT DISTINCT phrase FROM seen")
     phrases: list[str] = [row[0] for row in connection.sql("SELECT phrase FROM phrases ORDER BY phrase").fetchall()]
     bits = max(len(population) - 1, 1).bit_length()
-    numbered = pa.table({"phrase": pa.array(phrases, type=pa.string()), "number": np.arange(len(phrases))})
+    numbered = pa.table({"phrase": pa.array(phrases, type=pa.string()), "part": np.arange(len(phrases)) << bits})
     connection.from_arrow(numbered).create_view("numbered")
-    images = pa.table({"id": population.ids, "image": np.arange(len(population)), "label": population.label})
-    connection.from_arrow(images).create_view("images")
+    bases = ((population.label * len(phrases)) << bits) | np.arange(len(population))
+    connection.from_arrow(pa.table({"id": population.ids, "base": bases})).create_view("listed_images")
     query = f"""
-        SELECT ((label * {len(phrases)} + number) << {bits}) | image AS key
-        FROM seen JOIN images USING (id) JOIN numbered USING (phrase)
+        SELECT base + part AS key
+        FROM (SELECT {_join_on(connection, len(population))} AS image, phrase FROM seen)
+        JOIN images USING (image) JOIN numbered USING (phrase)
     """
-    keys = np.empty(_one(connection, "SELECT count(*) FROM seen"), dtype=np.int64)
+    any_seen = np.zeros(len(population), dtype=np.bool_)
+    sizes = np.zeros(classes, dtype=np.int64)
+    found = _one(connection, "SELECT count(*) FROM seen")
+    on_disk = spill is not None and held is not None and 8 * found > held
+
+    def noted() -> Iterator[Int[np.ndarray, "rows"]]:
+        for batch in _batches(connection, f"{query} ORDER BY key" if on_disk else query):
+            any_seen[batch & ((1 << bits) - 1)] = True
+            sizes[:] += np.bincount((batch >> bits) // len(phrases), minlength=classes)
+            yield batch
+
+    keys: Int[np.ndarray, "detections"] | KeyFile
+    if spill is not None and on_disk:
+        keys = _write_keys(noted(), spill / "keys.i64")
+    else:
+        keys = _hold_keys(noted(), found)
+        keys.sort()
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    return Sightings(phrases, keys, bits, bounds, int(len(population) - any_seen.sum()))
+
+
+def _join_on(connection: duckdb.DuckDBPyConnection, images: int) -> str:
+    """Make the table ``images`` (image, base), and say what of a detection is its ``image`` there: a hash of its id.
+
+    Hashes take a fraction of the memory of ids, so that the join of ten million images needs no disk. No two images
+    that are counted share one, or ids are joined after all; that an image outside the population shares one with any
+    inside has a probability of images / 2^64.
+    """
+    connection.execute("CREATE TEMP TABLE images AS SELECT hash(id) AS image, base FROM listed_images")
+    if _one(connection, "SELECT count(DISTINCT image) FROM images") == images:
+        return "hash(id)"
+    connection.execute("CREATE OR REPLACE TEMP TABLE images AS SELECT id AS image, base FROM listed_images")
+    return "id"
+
+
+def _hold_keys(batches: Iterator[Int[np.ndarray, "rows"]], most: int) -> Int[np.ndarray, "detections"]:
+    keys = np.empty(most, dtype=np.int64)
     filled = 0
-    for batch in _batches(connection, query):
+    for batch in batches:
         keys[filled : filled + len(batch)] = batch
         filled += len(batch)
-    keys = keys[:filled]
-    any_seen = np.zeros(len(population), dtype=np.bool_)
-    for start in range(0, filled, BATCH_ROWS):
-        any_seen[keys[start : start + BATCH_ROWS] & ((1 << bits) - 1)] = True
-    keys.sort()
-    edges = (np.arange(classes + 1) * len(phrases)) << bits
-    return Sightings(phrases, keys, bits, np.searchsorted(keys, edges), int(len(population) - any_seen.sum()))
+    return keys[:filled]
+
+
+def _write_keys(batches: Iterator[Int[np.ndarray, "rows"]], path: Path) -> KeyFile:
+    with path.open("wb") as file:
+        for batch in batches:
+            batch.astype(np.int64, copy=False).tofile(file)
+    return KeyFile(path)
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[Int[np.ndarray, "rows"]]:

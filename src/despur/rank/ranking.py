@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
@@ -13,7 +15,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 
-from despur.errors import WorkspaceError
+from despur.errors import SettingsError, WorkspaceError
 from despur.rank.counting import PairCounts, Population, Sightings, Source, count_pairs, read_population, read_sightings
 from despur.rank.order import Order, candidates, sides, strength
 from despur.rank.shortlist import shortlist
@@ -25,6 +27,10 @@ from despur.rank.statistics import (
     newcombe_interval,
     proportion,
 )
+from despur.workspace import memory_bytes, said_bytes
+
+MEMORY = "4GB"
+"""What counting may take where nobody has said."""
 
 SCHEMA = pa.schema(
     [
@@ -106,7 +112,8 @@ def rank(
     *,
     examples: Source | None = None,
     quarantined: Collection[str] = (),
-    memory: str = "1GB",
+    memory: str = MEMORY,
+    spill: Path | None = None,
 ) -> Ranking:
     """Discrepancies of every (class, attribute) pair (Eq. 7, METHOD section 3).
 
@@ -116,16 +123,46 @@ def rank(
         classes: class names; labels are indices into them.
         examples: the whole dataset (``id, split``); needed for ``settings.split``.
         quarantined: ids that count nowhere.
-        memory: what DuckDB may use before it spills to disk.
+        memory: what counting may take, as "4GB": a quarter is DuckDB's and a third the detections', which go to disk
+            where they need more; the rest is for images and pairs, and for the detections of one class at a time.
+        spill: an existing folder for what does not fit in memory; None: the system's for temporary files.
 
     Raises:
         DataError: no image to count, or two predictions for one image.
-        WorkspaceError: a table that cannot be read.
+        WorkspaceError: a table that cannot be read, or no room on disk.
+        SettingsError: too little memory.
     """
-    settings = settings or RankSettings()
+    with TemporaryDirectory(prefix=".rank-", dir=spill) as folder:
+        return _rank(
+            predictions,
+            detections,
+            classes,
+            settings or RankSettings(),
+            examples=examples,
+            quarantined=quarantined,
+            memory=memory_bytes(memory),
+            spill=Path(folder),
+        )
+
+
+def _rank(
+    predictions: Source,
+    detections: Source,
+    classes: Sequence[str],
+    settings: RankSettings,
+    *,
+    examples: Source | None,
+    quarantined: Collection[str],
+    memory: int,
+    spill: Path,
+) -> Ranking:
     # Neither table's order matters: images are numbered by class and id, and detections are sorted here.
-    connection = duckdb.connect(config={"memory_limit": memory, "preserve_insertion_order": False})
-    connection.execute("SET enable_progress_bar = false")
+    connection = duckdb.connect(
+        config={"memory_limit": f"{memory // 4}B", "preserve_insertion_order": False, "temp_directory": str(spill)}
+    )
+    # In a notebook without widgets there is no bar, and DuckDB refuses to be told so.
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
+        connection.execute("SET enable_progress_bar = false")
     try:
         with connection:
             population = read_population(
@@ -136,7 +173,21 @@ def rank(
                 split=settings.split,
                 quarantined=quarantined,
             )
-            sightings = read_sightings(connection, detections, population, len(classes), min_score=settings.min_score)
+            sightings = read_sightings(
+                connection,
+                detections,
+                population,
+                len(classes),
+                min_score=settings.min_score,
+                held=memory // 3,
+                spill=spill,
+            )
+    except duckdb.OutOfMemoryException as problem:
+        raise SettingsError(
+            f"{said_bytes(memory)} of memory are too little to count these tables",
+            where="rank",
+            now="raise --memory, and see that there is room on disk",
+        ) from problem
     except duckdb.Error as problem:
         reason = str(problem).splitlines()[0]
         raise WorkspaceError(f"the tables cannot be counted ({reason})", now="run the stages again") from problem
