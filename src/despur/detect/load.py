@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,35 @@ BUILDERS: dict[str, tuple[Any, Callable[..., Detector[Any]]]] = {
 """By ``model_type`` of a checkpoint's ``config.json``."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a detector that is no checkpoint of transformers is made from.
+
+    Attributes:
+        spec: how the user named it.
+        place: what follows the colon of ``spec``, or nothing.
+        settings: ``threshold``, if one was chosen.
+        device: where to compute.
+        backbone: the model under study, where there is one.
+    """
+
+    spec: str
+    place: str
+    settings: Mapping[str, Any]
+    device: str | torch.device
+    backbone: Backbone | None
+
+
+def _tagger(asked: Asked) -> Detector[Any]:
+    if asked.backbone is None:
+        raise SettingsError("the tagger asks the model under study, and none is given", now="name it with --model")
+    return Tagger(asked.backbone, **asked.settings)
+
+
+DETECTORS: dict[str, Callable[[Asked], Detector[Any]]] = {"tagger": _tagger}
+"""By the word that a spec starts with."""
+
+
 def load_detector(
     spec: str,
     *,
@@ -64,10 +94,9 @@ def load_detector(
         ModelError: the checkpoint cannot be had, or is of another kind.
     """
     chosen: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
-    if spec == "tagger":
-        if backbone is None:
-            raise SettingsError("the tagger asks the model under study, and none is given", now="name it with --model")
-        return Tagger(backbone, **chosen)
+    kind, _, place = spec.partition(":")
+    if kind in DETECTORS:
+        return DETECTORS[kind](Asked(spec, place, chosen, device, backbone))
     name = checkpoint_of(spec)
     try:
         return _from_checkpoint(name, spec, device, chosen)
@@ -88,7 +117,7 @@ def checkpoint_of(spec: str) -> str:
     """
     kind, _, place = spec.partition(":")
     if spec not in CHECKPOINTS and (kind != "hf" or not place):
-        known = [*CHECKPOINTS, "birdland:detector", "tagger", "column", "hf:NAME-or-DIR"]
+        known = [*CHECKPOINTS, "birdland:detector", *DETECTORS, "column", "hf:NAME-or-DIR"]
         raise SettingsError(f"there is no detector {spec!r}", now=nearest(spec, known))
     return CHECKPOINTS.get(spec, place)
 
