@@ -43,6 +43,7 @@ class Padded:
         self.context_length = context_length
 
     def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor:
+        """Token ids [texts, context], padded to the context; what is longer is cut, and reported by the caller."""
         length = context_length or self.context_length
         found = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return found.input_ids

@@ -50,6 +50,7 @@ class Choice:
 
     @property
     def has_weights(self) -> bool:
+        """Whether there is anything to load; without it the weights are random."""
         return any(source is not None for source in (self.tag, self.file, self.folder, self.repository))
 
     @property

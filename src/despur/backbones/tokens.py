@@ -14,7 +14,9 @@ from despur.errors import ModelError
 class Tokenizer(Protocol):
     """What open_clip's tokenizers do: texts to rows of ``context_length`` tokens, cut or padded at the end."""
 
-    def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor: ...
+    def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor:
+        """Token ids [texts, context_length], padded with what the model pads with."""
+        ...
 
 
 def tokenize_whole(

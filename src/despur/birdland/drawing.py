@@ -41,6 +41,7 @@ class Chunk:
     write_scene: Callable[[Path, ScenePlan], Row]
 
     def draw(self) -> None:
+        """Write every scene of the chunk, and then the note that says so."""
         write_json(self.note, [self.write_scene(self.folder, plan) for plan in self.plans])
 
 

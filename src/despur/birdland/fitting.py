@@ -140,6 +140,7 @@ def learning_rate_at(step: int, steps: int, settings: FitSettings) -> float:
 
 
 def make_optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.AdamW:
+    """AdamW that decays matrices, but neither biases, gains nor positional embeddings."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     decayed = [p for name, p in named if p.ndim >= 2 and "positional" not in name]
     plain = [p for name, p in named if p.ndim < 2 or "positional" in name]

@@ -58,6 +58,7 @@ class Tagger(nn.Module):
         self.cells = nn.Conv2d(map_width, len(NAMES), 1)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Tags of the whole scene and of each of its places."""
         seen = self.visual.forward_intermediates(inputs, indices=1, normalize_intermediates=True)
         return self.whole(seen["image_features"]), self.cells(seen["image_intermediates"][-1])
 

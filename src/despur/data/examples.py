@@ -69,13 +69,16 @@ class Dataset:
 
     @property
     def ids(self) -> list[str]:
+        """Ids in the order of the rows."""
         return self.table["id"].to_pylist()
 
     @property
     def labels(self) -> Int[np.ndarray, "images"]:
+        """Class index of each image."""
         return self.table["label"].to_numpy().astype(np.int64)
 
     def image_paths(self) -> list[Path]:
+        """Where each image lies."""
         return [self.root / name for name in self.table["image"].to_pylist()]
 
     def rows(self, keep: Bool[np.ndarray, "images"] | Int[np.ndarray, "rows"]) -> Dataset:

@@ -1,0 +1,1 @@
+"""Explanation maps at the cost of a forward pass, and measures of where they lie."""

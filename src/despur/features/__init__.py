@@ -1,0 +1,1 @@
+"""Images and prompts through the frozen encoders, once, onto disk."""

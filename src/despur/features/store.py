@@ -80,6 +80,7 @@ class FeatureStore:
 
     @property
     def ids(self) -> list[str]:
+        """Ids of the rows, in their order."""
         return [name for shard in self.shards for name in shard.ids]
 
     @property

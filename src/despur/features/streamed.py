@@ -53,6 +53,7 @@ class StreamedFeatures:
 
     @property
     def ndim(self) -> int:
+        """Dimensions, rows among them."""
         return len(self.shape)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> StreamedFeatures:

@@ -79,10 +79,12 @@ class Batch:
 
     @cached_property
     def inverse_temperature(self) -> Float[Tensor, "runs"]:
+        """1/τ of each run, at most 100."""
         return inverse_temperature(self.heads)
 
     @cached_property
     def images(self) -> Float[Tensor, "runs images dim"]:
+        """Images as unit vectors in the joint space."""
         if "image.weight" in self.heads and "adapter.in.weight" not in self.heads:
             return self._unit_projection(self.features, "image", "images")
         return embed_images(self.heads, self.features)
@@ -98,10 +100,12 @@ class Batch:
 
     @cached_property
     def class_prompts(self) -> Float[Tensor, "runs templates classes dim"]:
+        """Every template with every class name, as unit vectors."""
         return self._prompts(self.study.class_prompts, "class_prompts")
 
     @cached_property
     def group_prompts(self) -> Float[Tensor, "runs templates groups dim"]:
+        """Templates with every group's phrase, as unit vectors: all of them, or ``study.prompt_window`` a step."""
         prompts, window = self.study.group_prompts, self.study.prompt_window
         if window == len(prompts):
             return self._prompts(prompts, "group_prompts")
@@ -112,6 +116,11 @@ class Batch:
 
     @cached_property
     def phrase_prompts(self) -> Float[Tensor, "runs templates phrases dim"]:
+        """Every template with every spurious phrase, as unit vectors.
+
+        Raises:
+            SettingsError: the study has none.
+        """
         if self.study.phrase_prompts is None:
             raise SettingsError(
                 "the cosine form of the loss 'ls' compares class prompts with the spurious phrases' own prompts, "
@@ -140,20 +149,24 @@ class Batch:
 
     @cached_property
     def image_similarity(self) -> Float[Tensor, "runs images images"]:
+        """Images against images over τ, nobody against itself."""
         return self_similarity(self.images, self.inverse_temperature)
 
     @cached_property
     def class_prompt_similarity(self) -> Float[Tensor, "runs prompts prompts"]:
+        """Class prompts against class prompts over τ, none against itself."""
         prompts = self.class_prompts.flatten(-3, -2)
         return self_similarity(prompts, self.inverse_temperature)
 
     @cached_property
     def group_prompt_similarity(self) -> Float[Tensor, "runs prompts prompts"]:
+        """Group prompts against group prompts over τ, none against itself."""
         prompts = self.group_prompts.flatten(-3, -2)
         return self_similarity(prompts, self.inverse_temperature)
 
     @cached_property
     def same_class(self) -> Pairs:
+        """Which images L_vc pulls together."""
         return same_label_pairs(self.labels, self.images.dtype)
 
     @cached_property
@@ -167,6 +180,7 @@ class Batch:
 
     @cached_property
     def same_group(self) -> Pairs:
+        """Which images L_vs pulls together."""
         if self.groups.ndim == 2:
             return same_label_pairs(self.groups, self.images.dtype)
         return shared_group_pairs(self.members)

@@ -50,6 +50,7 @@ class TrainingState:
 
     @property
     def sound(self) -> Bool[Tensor, "runs"]:
+        """Which runs have met finite numbers only."""
         return self.diverged_step == 0
 
 

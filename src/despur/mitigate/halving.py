@@ -101,9 +101,11 @@ class Ledger:
         self._trials[trial.settings.model_dump_json()] = trial
 
     def find(self, settings: TrainSettings) -> Trial | None:
+        """The trial of these settings, if there has been one."""
         return self._trials.get(settings.model_dump_json())
 
     def add(self, trials: Sequence[Trial]) -> None:
+        """Hold trials, and write the file anew."""
         for trial in trials:
             self._hold(trial)
         if self.file is not None:

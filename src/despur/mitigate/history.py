@@ -28,6 +28,7 @@ class History:
     averages: list[Float[Tensor, "runs"]] = field(default_factory=list)
 
     def add(self, losses: Tensor, rates: Tensor, averages: Tensor) -> None:
+        """One more epoch's mean losses and validation accuracies, brought to the CPU."""
         self.losses.append(losses.cpu())
         self.rates.append(rates.cpu())
         self.averages.append(averages.cpu())

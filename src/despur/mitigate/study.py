@@ -91,6 +91,7 @@ class Study:
 
     @property
     def groups(self) -> int:
+        """How many groups there are: two a class, or two a pair."""
         return 2 * len(self.classes if self.pairs is None else self.pairs)
 
     def group_name(self, group: int) -> str:

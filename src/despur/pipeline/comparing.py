@@ -74,6 +74,7 @@ class Comparison:
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """What ``comparison.json`` holds."""
         return {
             "split": self.split,
             "reference": self.reference,

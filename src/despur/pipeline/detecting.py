@@ -78,6 +78,7 @@ class Search:
 
     @cached_property
     def dataset(self) -> Dataset:
+        """The examples that are searched."""
         return self.embedded.dataset.rows(self.rows)
 
     @cached_property
@@ -277,6 +278,7 @@ def detect_stage(
 
 
 def detections_path(workspace: Workspace) -> Path:
+    """Where a workspace keeps its detections."""
     return workspace.path("detections.parquet")
 
 

@@ -54,7 +54,9 @@ class EmbeddedImages(ABC):
 
     @cached_property
     @abstractmethod
-    def backbone(self) -> Backbone: ...
+    def backbone(self) -> Backbone:
+        """The model, loaded when it is first asked for."""
+        ...
 
     @cached_property
     @abstractmethod
@@ -87,6 +89,7 @@ class EmbeddedImages(ABC):
 
     @cached_property
     def class_prompts(self) -> Float[Tensor, "prompts classes d_text"]:
+        """Text features of every template with every class name, on the device."""
         return self.prompts([self.wording.names(name) for name in self.dataset.classes])
 
     def group_prompts(self, attribute: Attribute) -> Float[Tensor, "prompts groups d_text"]:
@@ -119,24 +122,30 @@ class InMemory(EmbeddedImages):
 
     @cached_property
     def dataset(self) -> Dataset:
+        """The examples that were embedded."""
         return self._dataset
 
     @cached_property
     def backbone(self) -> Backbone:
+        """The model that embedded them."""
         return self._backbone
 
     @cached_property
     def heads(self) -> dict[str, Tensor]:
+        """The pre-trained heads, on the device."""
         return {name: head.to(self.device) for name, head in self._backbone.heads().items()}
 
     def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
+        """Features of some examples, on the CPU."""
         return self.images[torch.from_numpy(indices)]
 
     @cached_property
     def wording(self) -> Wording:
+        """Templates and names."""
         return self._wording
 
     def filled(self, phrases: list[str]) -> Float[Tensor, "templates phrases d_text"]:
+        """Text features of every template with every phrase, on the device; each text is encoded once."""
         templates = self.wording.templates
         missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._texts]
         if missing:
@@ -191,9 +200,11 @@ class Embedded(EmbeddedImages):
 
     @cached_property
     def store(self) -> FeatureStore:
+        """The features on disk."""
         return FeatureStore(self.workspace.path("features"))
 
     def rows(self, indices: Int[np.ndarray, "rows"]) -> Tensor:
+        """Features of some examples, on the CPU."""
         return self.store.rows(indices)
 
     @cached_property
@@ -214,6 +225,7 @@ class Embedded(EmbeddedImages):
 
     @cached_property
     def backbone(self) -> Backbone:
+        """The model, loaded as the workspace's record says, unless it is given."""
         if self.loaded is not None:
             return self.loaded
         settings = self.model
@@ -227,6 +239,7 @@ class Embedded(EmbeddedImages):
 
     @cached_property
     def wording(self) -> Wording:
+        """Templates and names that the workspace was embedded with."""
         record = self.workspace.record(WORDING)
         return Wording() if record is None else Wording.model_validate(record.settings)
 

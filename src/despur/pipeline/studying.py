@@ -154,6 +154,7 @@ class LazyStudy:
 
     @cached_property
     def study(self) -> Study:
+        """The study, put together when it is first asked for."""
         if self.told == "attribute":
             return make_study(self.embedded, self.embedded.dataset.attribute(self.name), self.memory)
         pairs = spurious_pairs(self.embedded)

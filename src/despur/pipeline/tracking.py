@@ -47,6 +47,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def start(self, name: str, settings: Mapping[str, Any]) -> None:
+        """A folder for the run; what an earlier run of the name left in it is removed."""
         own = self._folder / name
         for stale in own.glob("events.*"):
             stale.unlink()
@@ -54,10 +55,12 @@ class TensorBoard:
         self._writer.add_text("settings", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """One epoch's numbers."""
         for key, value in values.items():
             self._writer.add_scalar(key, value, number)
 
     def finish(self) -> None:
+        """Close the run."""
         self._writer.close()
 
 
@@ -73,6 +76,7 @@ class MLflow:
         self._run = ""
 
     def start(self, name: str, settings: Mapping[str, Any]) -> None:
+        """A new run of the experiment, with its settings as parameters."""
         found = self._client.get_experiment_by_name(EXPERIMENT)
         experiment = self._client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
         self._run = self._client.create_run(experiment, run_name=name).info.run_id
@@ -80,11 +84,13 @@ class MLflow:
             self._client.log_param(self._run, key, value)
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """One epoch's numbers."""
         for key, value in values.items():
             # A slash becomes a folder there, and "loss" is a file already.
             self._client.log_metric(self._run, key.replace("/", "."), value, step=number)
 
     def finish(self) -> None:
+        """Close the run."""
         self._client.set_terminated(self._run)
 
 
@@ -99,15 +105,18 @@ class WeightsAndBiases:
         self._run: Any = None
 
     def start(self, name: str, settings: Mapping[str, Any]) -> None:
+        """A new offline run, with its settings."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = self._wandb.init(
             project=EXPERIMENT, name=name, config=dict(settings), mode="offline", dir=str(self._folder)
         )
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """One epoch's numbers."""
         self._run.log(dict(values), step=number)
 
     def finish(self) -> None:
+        """Close the run."""
         self._run.finish()
 
 

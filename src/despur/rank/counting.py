@@ -48,6 +48,7 @@ class Population:
         return len(self.label)
 
     def of_class(self, label: int) -> slice:
+        """The class's images among all."""
         return slice(int(self.bounds[label]), int(self.bounds[label + 1]))
 
 

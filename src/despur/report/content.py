@@ -67,10 +67,12 @@ class Rate:
 
     @property
     def is_known(self) -> bool:
+        """Whether there is an accuracy to show."""
         return is_number(self.accuracy)
 
     @property
     def has_interval(self) -> bool:
+        """Whether its interval is known."""
         return is_number(self.low) and is_number(self.high)
 
 

@@ -88,10 +88,12 @@ class Point:
 
     @property
     def is_known(self) -> bool:
+        """Whether both of its coordinates are numbers."""
         return self.aiou is not None and isfinite(self.aiou.mean) and isfinite(self.accuracy.mean)
 
 
 def trade_off(title: str, points: Sequence[Point]) -> Figure:
+    """Worst group against AIoU, a point a method."""
     plot, words = blank(), list[str]()
     across, up = list[float](), list[float]()
     for point in points:
@@ -173,6 +175,7 @@ def term_curves(section: BackboneSection) -> list[Figure]:
 
 
 def term_figure(title: str, curve: Curve, colours: Mapping[str, str]) -> Figure:
+    """Every loss term of a run over its epochs."""
     plot, words = blank(height=190), list[str]()
     for name, values in curve.terms.items():
         plot.add_scatter(

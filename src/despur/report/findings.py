@@ -20,6 +20,7 @@ class Gap:
 
     @property
     def size(self) -> float:
+        """Accuracy of the best recognised group minus that of the worst, before the repair."""
         return known(self.high.before) - known(self.low.before)
 
 
@@ -139,10 +140,12 @@ def clearly_below(lower: Rate, higher: Rate) -> bool:
 
 
 def before_of(row: GroupRow) -> Rate:
+    """The group's accuracy before the repair."""
     return row.before
 
 
 def after_of(row: GroupRow) -> Rate:
+    """The group's accuracy after it."""
     return row.after
 
 

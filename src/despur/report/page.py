@@ -72,6 +72,7 @@ def render(report: Report) -> str:
 
 
 def environment() -> Environment:
+    """Templates that escape whatever they are given and refuse a name that is not there."""
     made = Environment(
         loader=PackageLoader("despur.report"),
         autoescape=True,

@@ -68,6 +68,7 @@ def cells(rows: Sequence[MethodRow], column: Column) -> list[Cell]:
 
 
 def cell(row: MethodRow, column: Column, highest: str | None) -> Cell:
+    """One number of the table as it is shown: mean, deviation, and whether it is the best of its column."""
     mean, spread = mean_of(row, column), column.value(row)
     if mean is None or spread is None:
         return Cell(NOTHING, "", best=False)

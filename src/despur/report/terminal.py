@@ -42,9 +42,11 @@ def summary_table(section: BackboneSection) -> Table:
 
 
 def heading(column: summary.Column) -> str:
+    """A column's title, broken into lines."""
     return fill(f"{column.title} %" if column.in_percent else column.title, 11)
 
 
 def cell_text(cell: summary.Cell) -> Text:
+    """A cell as the terminal shows it; the best is bold."""
     text = Text(cell.mean, style="bold" if cell.best else "", no_wrap=True)
     return text.append(f" ± {cell.deviation}", style="not bold dim") if cell.deviation else text

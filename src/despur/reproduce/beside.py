@@ -41,6 +41,7 @@ class Beside:
         return None if self.published is None or self.ours is None else self.ours - self.published
 
     def to_json(self) -> dict[str, Any]:
+        """The row with its difference."""
         return {**asdict(self), "difference": self.difference}
 
 

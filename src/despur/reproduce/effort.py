@@ -33,12 +33,14 @@ class Effort:
     megabytes: float
 
     def sentence(self) -> str:
+        """The estimate in words."""
         return (
             f"{self.model}: {self.images:,} images take about {duration(self.seconds)} in the encoder here, once, and "
             f"{self.megabytes:,.0f} MB on disk; training and maps come on top"
         )
 
     def to_json(self) -> dict[str, Any]:
+        """The estimate as plain values."""
         return asdict(self)
 
 

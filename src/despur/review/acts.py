@@ -25,11 +25,13 @@ def check(session: Session, form: Form) -> None:
 
 
 def address(path: str, chosen: Filter, fragment: str = "") -> str:
+    """A page's address that keeps the filter."""
     query = chosen.query()
     return path + (f"?{query}" if query else "") + fragment
 
 
 def go(place: str) -> Response:
+    """Send the browser on, so that reloading repeats nothing."""
     return RedirectResponse(place, 303)
 
 

@@ -57,6 +57,7 @@ class Action(BaseModel):
 
     @property
     def pair(self) -> tuple[str, str]:
+        """Class and attribute."""
         return self.class_name, self.attribute
 
 

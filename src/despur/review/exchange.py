@@ -55,6 +55,7 @@ class Line(BaseModel):
         return self
 
     def action(self) -> Action:
+        """The action that the line tells of."""
         return Action(
             kind="strike" if self.verdict is None else "verdict",
             who=self.who,
@@ -127,6 +128,7 @@ def guarded(cell: str) -> str:
 
 
 def unguarded(cell: str) -> str:
+    """A cell as it was before it was guarded against being read as a formula."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
 
 

@@ -35,6 +35,8 @@ class Form(BaseModel):
 
 
 class VerdictForm(Form):
+    """A verdict and a note on a pair."""
+
     verdict: Verdict
     note: Note = ""
 
@@ -47,6 +49,8 @@ class StrikeForm(Form):
 
 
 class NameForm(Form):
+    """What a person wants to be called."""
+
     name: Name
 
 
@@ -87,6 +91,7 @@ def body_of(kind: type[Form]) -> dict[str, Any]:
 
 
 def as_cookie(name: str) -> str:
+    """A name as a cookie can hold it."""
     return quote(name, safe="")
 
 

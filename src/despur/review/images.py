@@ -28,12 +28,14 @@ def _known(session: Session, row: int) -> int:
 
 @router.get("/thumbnails/{row}")
 def thumbnail(session: SessionDep, row: Row) -> Response:
+    """An image in small, made when it is first asked for."""
     photograph = session.study().path_of(_known(session, row))
     return Response(session.thumbnails.get(photograph), media_type="image/jpeg", headers=KEPT)
 
 
 @router.get("/images/{row}")
 def photograph(session: SessionDep, row: Row) -> Response:
+    """An image as large as the page shows one."""
     image = read_image(session.study().path_of(_known(session, row)))
     return Response(jpeg(image, ENLARGED), media_type="image/jpeg", headers=KEPT)
 

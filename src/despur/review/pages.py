@@ -27,6 +27,7 @@ PAGE = 100
 
 
 def session_of(request: Request) -> Session:
+    """What the server holds."""
     return request.app.state.session
 
 
@@ -42,6 +43,7 @@ Chosen = Annotated[Filter, Query()]
 
 @cache
 def environment() -> Environment:
+    """Templates that escape whatever they are given and refuse a name that is not there."""
     made = Environment(
         loader=PackageLoader("despur.review"),
         autoescape=True,
@@ -74,6 +76,11 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
 
 
 def candidate_of(study: Study, key: str) -> Candidate:
+    """The pair that an address names.
+
+    Raises:
+        HTTPException: 404 where the ranking holds none.
+    """
     candidate = study.by_key.get(key)
     if candidate is None:
         raise HTTPException(404, "The ranking holds no such pair; it may have been made again. Go back to the queue.")
@@ -81,6 +88,7 @@ def candidate_of(study: Study, key: str) -> Candidate:
 
 
 def queue_of(study: Study, judgements: Judgements, chosen: Filter, who: str) -> Queue:
+    """What the filter leaves, as this person sees it."""
     return make_queue(view.relisted(study, judgements), chosen, judgements, who)
 
 

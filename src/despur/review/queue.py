@@ -68,6 +68,7 @@ class Filter(BaseModel):
         return not wanted or any(wanted in name.casefold() for name in names)
 
     def admits_verdict(self, candidate: Candidate, judgements: Judgements, who: str) -> bool:
+        """Whether a pair passes by what was judged: by this person ("open") or by all."""
         if self.verdict == "any":
             return True
         if self.verdict == "open":
@@ -96,6 +97,7 @@ class Queue:
 
 
 def make_queue(candidates: Sequence[Candidate], chosen: Filter, judgements: Judgements, who: str) -> Queue:
+    """The queue that a filter leaves, and how far the person is."""
     admitted = [candidate for candidate in candidates if chosen.admits(candidate)]
     listed = [candidate for candidate in admitted if chosen.admits_verdict(candidate, judgements, who)]
     judged = sum(judgements.of(candidate.pair, who) is not None for candidate in admitted)

@@ -83,6 +83,7 @@ class Guard:
         self.app, self.hosts, self.token = app, frozenset(name.lower() for name in hosts), token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, with the headers that keep the page to itself."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

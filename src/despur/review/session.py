@@ -110,6 +110,7 @@ class Session:
             return None
 
     def add(self, action: Action, *, request: str | None = None) -> Event:
+        """Write an action down; returns it with its place in the history."""
         return self.store.add(action, request=request)
 
     def undo(self, who: str, *, request: str | None = None) -> Event | None:

@@ -73,6 +73,7 @@ class VerdictStore:
                 self._connection.executescript(TABLES)
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._connection.close()
 

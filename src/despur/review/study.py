@@ -47,10 +47,12 @@ class Candidate:
 
     @property
     def pair(self) -> tuple[str, str]:
+        """Class and attribute."""
         return self.class_name, self.attribute
 
     @property
     def helps(self) -> bool:
+        """Whether images with the attribute are recognised at least as often."""
         return (self.discrepancy or 0.0) >= 0.0
 
 
@@ -168,6 +170,7 @@ class Study:
         return present
 
     def numbers(self, candidate: Candidate, struck: Collection[str] = ()) -> Numbers:
+        """Counts and accuracies of a pair, without the images that were struck out."""
         rows = self.class_rows(candidate.class_name)
         predicted = self.predicted[rows]
         return pair_numbers(self.present(candidate, struck), predicted == self.labels[rows], predicted)
@@ -199,9 +202,11 @@ class Study:
         return None if row < 0 else row
 
     def id_of(self, row: int) -> str:
+        """The image's id."""
         return self._ids[row].as_py()
 
     def path_of(self, row: int) -> Path:
+        """Where the image lies."""
         return self.dataset.root / self._image_names[row].as_py()
 
 

@@ -56,6 +56,7 @@ class Card:
 
 
 def make_card(study: Study, candidate: Candidate, judgements: Judgements, who: str) -> Card:
+    """Everything that a card shows."""
     struck = judgements.struck(candidate.pair)
     numbers = study.numbers(candidate, struck)
     with_it, without = study.strips(candidate)
@@ -144,4 +145,5 @@ def rate_text(value: float | None) -> str:
 
 
 def rows_from(strip: Sequence[int] | Int[np.ndarray, "rows"], start: int, count: int = STRIP) -> list[int]:
+    """Some of a strip's rows, from a place on."""
     return [int(row) for row in strip[start : start + count]]

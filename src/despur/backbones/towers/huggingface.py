@@ -48,9 +48,11 @@ class HuggingFaceImage:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """CLIP's projection; SigLIP's image tower has none."""
         return {"image.weight": Place("visual_projection.weight")} if self._clip else {}
 
     def features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
+        """Features [images, d_image] in front of the projection."""
         return self.finish(self.trunk(pixels))
 
     def trunk(self, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
@@ -143,11 +145,13 @@ class HuggingFaceText:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """CLIP's projection, or SigLIP's with its bias."""
         if self._clip:
             return {"text.weight": Place("text_projection.weight")}
         return {f"text.{kind}": Place(f"text_model.head.{kind}") for kind in ("weight", "bias")}
 
     def features(self, tokens: Int[Tensor, "texts context"]) -> Float[Tensor, "texts d_text"]:
+        """Features in front of the projection."""
         output = self._tower(input_ids=tokens)
         # SigLIP reads the last token, whatever it is, and its tower goes on to the projection.
         return output.pooler_output if self._clip else output.last_hidden_state[:, -1]

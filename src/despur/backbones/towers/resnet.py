@@ -63,6 +63,7 @@ class ResNetTower:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """``c_proj``, or every matrix of the attention pool."""
         if not self.whole_pool:
             return {f"image.{kind}": Place(f"{_POOL}.c_proj.{kind}") for kind in ("weight", "bias")}
         projections = {
@@ -74,12 +75,15 @@ class ResNetTower:
 
     @property
     def constants(self) -> Mapping[str, Tensor]:
+        """How many attention heads the pool has, where it is trained whole."""
         return {"pool.heads": torch.tensor(self.visual.attnpool.num_heads)} if self.whole_pool else {}
 
     def features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
+        """[images, d_image] in front of ``c_proj``, or the last map [images, channels, height, width]."""
         return self.finish(trunk(self.visual, pixels))
 
     def trunk(self, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
+        """Up to the last stage (METHOD section 4)."""
         return trunk(self.visual, pixels)
 
     def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:

@@ -28,6 +28,7 @@ class ClipText:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """The projection, in either of the two ways in which open_clip keeps it; nothing where there is none."""
         name, projection = f"{self._prefix}text_projection", self._text.text_projection
         if projection is None:
             return {}
@@ -36,6 +37,7 @@ class ClipText:
         return {"text.weight": Place(name, transposed=True)}
 
     def features(self, tokens: Int[Tensor, "texts context"]) -> Float[Tensor, "texts d_text"]:
+        """Features in front of the projection."""
         return self._bare(tokens) if isinstance(self._text, TextTransformer) else self._bare.encode_text(tokens)
 
 
@@ -58,9 +60,11 @@ class EncoderText:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """The linear layer that leads to the joint space; nothing where there is none."""
         if self._path is None:
             return {}
         return linear_places("text", f"text.{self._path}", self._text.get_submodule(self._path))
 
     def features(self, tokens: Int[Tensor, "texts context"]) -> Float[Tensor, "texts d_text"]:
+        """Features in front of that layer."""
         return self._bare(tokens)

@@ -67,11 +67,13 @@ class TimmTower:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """The linear layer that leads to the joint space; nothing where there is none."""
         if self._path is None:
             return {}
         return linear_places("image", f"visual.{self._path}", self.visual.get_submodule(self._path))
 
     def features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
+        """Features [images, d_image] in front of that layer."""
         return self._bare(pixels)
 
     def trunk(self, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
@@ -94,6 +96,7 @@ class TimmTower:
         return LayerOutput(normed, residual=stream, grid=(rows, columns), prefix_tokens=trunk.num_prefix_tokens)
 
     def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:
+        """From the explained layer to the features; ``shift`` is added to every position of the layer's output."""
         if shift is not None:
             output = output.shifted(shift)
         last: Any = output.activations

@@ -116,12 +116,15 @@ class TransformerTower:
 
     @property
     def places(self) -> Mapping[str, Place]:
+        """The projection, which open_clip keeps transposed; nothing where there is none."""
         return {} if self.visual.proj is None else {"image.weight": Place("visual.proj", transposed=True)}
 
     def features(self, pixels: Float[Tensor, "images 3 height width"]) -> Tensor:
+        """Features [images, d_image] in front of the projection."""
         return self._bare(pixels)
 
     def trunk(self, pixels: Float[Tensor, "images 3 height width"]) -> LayerOutput:
+        """Up to the last block's first LayerNorm (METHOD section 4)."""
         return trunk(self.visual, pixels)
 
     def finish(self, output: LayerOutput, shift: Float[Tensor, "images channels"] | None = None) -> Tensor:

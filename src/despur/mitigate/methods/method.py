@@ -45,6 +45,7 @@ class Start:
     generator: torch.Generator
 
     def option(self, name: str) -> float:
+        """The run's value of one of the method's options."""
         return self.settings.options[name]
 
 
@@ -95,6 +96,7 @@ class SecondStage:
     look: Callable[[Study, Heads, Mapping[str, Tensor]], None]
 
     def first_epochs(self, epochs: int) -> int:
+        """Epochs of the first stage, at least one."""
         return max(1, round(self.share * epochs))
 
 

@@ -38,6 +38,7 @@ def _probe(batch: Batch) -> Tensor:
 
 
 def probe_only(heads: Heads, settings: TrainSettings) -> list[str]:
+    """The probe, and none of the projections."""
     return ["probe.weight", "probe.bias"]
 
 
