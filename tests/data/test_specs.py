@@ -36,7 +36,7 @@ def test_an_options_path_is_relative_to_the_place() -> None:
     [
         ("waterbirds:x,mask=y", "there is no option 'mask'; did you mean 'masks'"),
         ("folder:x,scale=2", "there is no option 'scale'; folder: takes no options"),
-        ("table:x.csv,seed=2", "there is no option 'seed'; table: takes no options"),
+        ("table:x.csv,seed=2", "there is no option 'seed'; choose from images"),
         ("birdland:birds:0.1,seed=2", "there is no option 'seed'"),
         ("birdland:objects:0.5", "the study of objects has one size"),
         ("imagenet:x,heldout=few", "heldout is 'few'; give a whole number"),

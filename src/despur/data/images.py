@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image, UnidentifiedImageError
 
+from despur.data.stores import is_stored, open_binary
 from despur.errors import DataError
+from despur.workspace import fingerprint_stream
 
 MAX_PIXELS = 178_956_970
 """Where Pillow, as it comes, refuses a decompression bomb; held to even where a program has lifted Pillow's limit."""
@@ -105,17 +107,22 @@ def _decode(file: BinaryIO, path: Path) -> Image.Image:
 
 def _read(path: Path) -> Image.Image:
     """First frame, decoded whole and turned upright, in the mode that it is stored in."""
-    _check_file(path)
+    if not is_stored(path):
+        _check_file(path)
     start = b""
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             start = file.read(16)
+            if not start:
+                raise UnreadableImage("it is empty (zero bytes)", where=path)
             file.seek(0)
             return _decode(file, path)
     except UnidentifiedImageError as error:
         raise UnreadableImage(_unrecognised(start), where=path) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage("it is a decompression bomb (more pixels than Pillow accepts)", where=path) from error
+    except FileNotFoundError as error:
+        raise UnreadableImage("there is no such file", where=path) from error
     except PermissionError as error:
         raise UnreadableImage("it may not be read (permission denied)", where=path) from error
     except DAMAGE as error:
@@ -150,6 +157,19 @@ def read_image(path: Path) -> Image.Image:
         return image.convert("RGB")
     except DAMAGE as error:
         raise UnreadableImage(f"its colours (mode {image.mode}) have no conversion to RGB", where=path) from error
+
+
+def fingerprint_image(path: Path) -> str:
+    """64 hexadecimal digits over an image's contents, here or in its store; "unreadable" where it has none.
+
+    Raises:
+        DataError: its store cannot be reached.
+    """
+    try:
+        with open_binary(path) as file:
+            return fingerprint_stream(file)
+    except OSError:
+        return "unreadable"
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:

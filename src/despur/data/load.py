@@ -65,8 +65,8 @@ def _celeba(spec: Spec, reading: Reading) -> Dataset:
 def _table(spec: Spec, reading: Reading) -> Dataset:
     from despur.data.table import load_table
 
-    spec.check(())
-    return load_table(Path(spec.place), allow_outside=reading.allow_outside)
+    spec.check({"images"})
+    return load_table(Path(spec.place), allow_outside=reading.allow_outside, images=spec.options.get("images"))
 
 
 def _folder(spec: Spec, reading: Reading) -> Dataset:

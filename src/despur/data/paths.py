@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+from despur.data.stores import exists, is_stored
 from despur.errors import DataError
+
+LOOKED_FOR = 20
+"""Images of which one must be there, in a store."""
 
 
 def absolute(path: Path) -> Path:
@@ -37,8 +42,9 @@ def check_some_exist(where: str | Path, root: Path, names: Iterable[str]) -> Non
         DataError: naming the first path looked for.
     """
     first: Path | None = None
-    for name in names:
-        if (root / name).exists():
+    # A store is asked over the network, so that not all of millions are looked for.
+    for name in islice(names, LOOKED_FOR) if is_stored(root) else names:
+        if exists(root / name):
             return
         first = first or root / name
     raise DataError(

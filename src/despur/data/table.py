@@ -15,6 +15,7 @@ from despur.data.delimited import check_columns, read_delimited
 from despur.data.examples import Attribute, Box, Dataset, make_dataset
 from despur.data.paths import absolute, check_inside, check_some_exist
 from despur.data.splits import check_splits, split_name
+from despur.data.stores import stored_root
 from despur.errors import DataError
 
 NEEDED = ("image", "label", "split")
@@ -158,7 +159,7 @@ def named_attribute(name: str) -> Attribute:
     return Attribute(name, f"with {name.replace('_', ' ')}")
 
 
-def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
+def load_table(file: Path, *, allow_outside: bool = False, images: str | None = None) -> Dataset:
     """The dataset that a table lists.
 
     Columns ``image`` (a path relative to the table's folder), ``label`` (a class name or a number) and ``split`` are
@@ -169,35 +170,38 @@ def load_table(file: Path, *, allow_outside: bool = False) -> Dataset:
     Args:
         file: ``.csv``, ``.tsv`` or ``.parquet``.
         allow_outside: accept paths that lead out of the table's folder.
+        images: address of the folder in a store that paths are relative to (``s3://BUCKET/FOLDER``); None: the table's
+            own folder.
 
     Raises:
         DataError: a file, column, value, class or split is not as described; rows are counted from 1.
     """
     file = absolute(file)
     columns = read_columns(file, NEEDED, expected=EXPECTED)
-    images = [str(name) for name in _filled(file, "image", columns["image"])]
+    root = file.parent if images is None else stored_root(images)
+    names = [str(name) for name in _filled(file, "image", columns["image"])]
     classes, labels = number_labels(_filled(file, "label", columns["label"]))
     splits = _splits(file, _filled(file, "split", columns["split"]))
-    masks = [None if name is None else str(name) for name in columns.get("mask", [None] * len(images))]
+    masks = [None if name is None else str(name) for name in columns.get("mask", [None] * len(names))]
     if not allow_outside:
-        for paths in (images, masks):
+        for paths in (names, masks):
             check_inside(file, paths, now="allow it with --allow-outside if you trust this table")
     check_splits(str(file), classes, labels, splits)
-    check_some_exist(file, file.parent, images)
+    check_some_exist(file, root, names)
     found = {name: as_attribute(file, name, column) for name, column in columns.items() if name not in KNOWN}
     attributes = {name: values for name, values in found.items() if values is not None}
-    ids = [str(value) for value in _filled(file, "id", columns["id"])] if "id" in columns else images
+    ids = [str(value) for value in _filled(file, "id", columns["id"])] if "id" in columns else names
     return make_dataset(
-        f"table:{file}",
-        file.parent,
+        f"table:{file}" if images is None else f"table:{file},images={images}",
+        root,
         classes,
         [named_attribute(name) for name in attributes],
         {
             "id": ids,
-            "image": images,
+            "image": names,
             "label": labels,
             "split": splits,
-            "box": _boxes(file, columns, len(images)),
+            "box": _boxes(file, columns, len(names)),
             "mask": masks,
             **attributes,
         },

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from despur.data.stores import anywhere
 from despur.detect.protocol import Detector, Queries
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search
 from despur.errors import ModelError
@@ -33,7 +34,7 @@ def ray_search(load: Callable[[], Detector[Any]], settings: RaySettings | None =
         shards: Sequence[ImageShard], detector: Detector[Any], queries: Queries[Any], detect: DetectSettings
     ) -> Iterator[pa.Table]:
         plans: list[Plan] = [
-            {"ids": list(shard.ids), "paths": [str(path.absolute()) for path in shard.paths]} for shard in shards
+            {"ids": list(shard.ids), "paths": [anywhere(path) for path in shard.paths]} for shard in shards
         ]
         inside = detect.model_copy(update={"workers": chosen.workers})
         make = partial(_searcher, load, detector.fingerprint(), queries.phrases, inside)

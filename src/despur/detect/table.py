@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from despur.data.examples import Dataset
+from despur.data.images import fingerprint_image
 from despur.detect.protocol import Detector, Encoded, Queries
 from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
@@ -80,7 +81,7 @@ def detect_to_table(
     ids, paths = dataset.ids, dataset.image_paths()
     spans = [slice(start, start + settings.shard_rows) for start in range(0, len(paths), settings.shard_rows)]
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(_contents, paths, chunksize=64))
+        contents = list(pool.map(fingerprint_image, paths, chunksize=64))
     states = [fingerprint(base, ids[span], contents[span]) for span in spans]
     files = [folder / f"shard-{number:05d}.parquet" for number in range(len(spans))]
     missing = [number for number, file in enumerate(files) if not _is_current(file, states[number])]
@@ -96,13 +97,6 @@ def detect_to_table(
         write_parquet(files[number], table)
         write_json(_note(files[number]), {"state": states[number], "checksum": fingerprint_file(files[number])})
     return _merge(dataset, queries, vocabulary, files, path, states)
-
-
-def _contents(image: Path) -> str:
-    try:
-        return fingerprint_file(image)
-    except OSError:
-        return "unreadable"
 
 
 def _note(shard: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from despur.backbones.protocol import Backbone
+from despur.data.stores import anywhere
 from despur.features.engine import ComputedShard, EmbedSettings, Engine, loop
 from despur.features.ray_actors import Plan, RaySettings, Work, answers, check_weights, require_ray
 from despur.progress import Progress, silent
@@ -34,7 +35,7 @@ def ray_engine(load: Callable[[], Backbone], settings: RaySettings | None = None
     ) -> Iterator[ComputedShard]:
         starts = np.cumsum([0, *sizes])[:-1].tolist()
         plans: list[Plan] = [
-            {"paths": [str(path.absolute()) for path in paths[start : start + size]]}
+            {"paths": [anywhere(path) for path in paths[start : start + size]]}
             for start, size in zip(starts, sizes, strict=True)
         ]
         inside = embed.model_copy(update={"workers": embed.workers or chosen.workers})

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
+from despur.data.images import fingerprint_image
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
 from despur.features.engine import Engine, loop
@@ -21,7 +22,7 @@ from despur.pipeline.embedded import EMBED, Embedded
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ModelSettings
 from despur.progress import Progress, silent
-from despur.workspace import Workspace, fingerprint, fingerprint_file, write_parquet, write_whole
+from despur.workspace import Workspace, fingerprint, write_parquet, write_whole
 
 
 def embed_stage(
@@ -97,14 +98,8 @@ def _readable(dataset: Dataset, store: FeatureStore) -> Dataset:
 def images_fingerprint(paths: Sequence[Path]) -> str:
     """One fingerprint over the contents of files, in order; a file that cannot be opened counts as such."""
 
-    def one(path: Path) -> str:
-        try:
-            return fingerprint_file(path)
-        except OSError:
-            return "unreadable"
-
     with ThreadPoolExecutor() as pool:
-        return fingerprint(list(pool.map(one, paths, chunksize=64)))
+        return fingerprint(list(pool.map(fingerprint_image, paths, chunksize=64)))
 
 
 def table_fingerprint(table: pa.Table) -> str:

@@ -1,7 +1,7 @@
 """The workspace: folder layout, fingerprints, atomic writes, and the lock."""
 
 from despur.workspace.files import read_json, read_object, read_parquet, write_json, write_parquet, write_whole
-from despur.workspace.fingerprints import fingerprint, fingerprint_file, versions
+from despur.workspace.fingerprints import fingerprint, fingerprint_file, fingerprint_stream, versions
 from despur.workspace.folder import SCHEMA_VERSION, About, StageRecord, Workspace
 from despur.workspace.memory import memory_bytes, said_bytes
 from despur.workspace.plain_yaml import PlainYamlError, parse_yaml, read_yaml
@@ -14,6 +14,7 @@ __all__ = [
     "Workspace",
     "fingerprint",
     "fingerprint_file",
+    "fingerprint_stream",
     "memory_bytes",
     "parse_yaml",
     "read_json",

@@ -8,6 +8,7 @@ import platform
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel
 
@@ -64,7 +65,12 @@ def fingerprint_file(path: Path) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+        return fingerprint_stream(file)
+
+
+def fingerprint_stream(file: BinaryIO) -> str:
+    """The same over an open file, from where it stands."""
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def versions() -> dict[str, str]:

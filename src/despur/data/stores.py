@@ -1,0 +1,100 @@
+"""Images in an object store (``s3://``, ``gs://``, ``memory://``, ...), read through fsspec.
+
+A path into a store is a :class:`Path` whose first part is the store's name: ``s3:/bucket/photographs/1.jpg``. So it
+joins, compares and travels as any other; only who opens it must know, which is :func:`open_binary`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from despur.errors import DataError
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", flags=re.DOTALL)
+"""A path that holds a URL has lost one of its slashes."""
+_FIRST = re.compile(r"[a-z][a-z0-9+.-]+:")
+
+
+def stored_root(url: str) -> Path:
+    """The folder that a URL names.
+
+    Raises:
+        DataError: it is no URL, or this machine cannot read such a store.
+    """
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise DataError(f"{url!r} is no address of a store", where=url, now="write it as s3://BUCKET/FOLDER")
+    path = Path(f"{found[1]}:", *(part for part in found[2].split("/") if part))
+    _filesystem(path)
+    return path
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a path leads into a store."""
+    return not path.is_absolute() and bool(path.parts) and _FIRST.fullmatch(path.parts[0]) is not None
+
+
+def url_of(path: Path) -> str:
+    """A path into a store as the URL that it came from."""
+    slashes = ":///" if path.parts[0] in ("file:", "local:", "memory:") else "://"
+    return path.parts[0][:-1] + slashes + "/".join(path.parts[1:])
+
+
+def anywhere(path: Path) -> str:
+    """A path as another process finds it, whatever folder it works in."""
+    return str(path) if is_stored(path) else str(path.absolute())
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file, here or in its store.
+
+    Raises:
+        DataError: the store cannot be asked.
+    """
+    if not is_stored(path):
+        return path.exists()
+    try:
+        return bool(_filesystem(path).exists(url_of(path)))
+    except (OSError, ValueError) as error:
+        raise _unreachable(path, error) from error
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """A file to read, here or in its store; from there it comes whole, so that nothing is cut short later.
+
+    Raises:
+        OSError: it is not there, or may not be read.
+        DataError: its store cannot be reached: no fault of the image's, which must not be passed over for it.
+    """
+    if not is_stored(path):
+        return path.open("rb")
+    try:
+        return io.BytesIO(_filesystem(path).cat_file(url_of(path)))
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except (OSError, ValueError) as error:
+        raise _unreachable(path, error) from error
+
+
+def _filesystem(path: Path) -> Any:
+    import fsspec
+
+    protocol = path.parts[0][:-1]
+    try:
+        return fsspec.filesystem(protocol)
+    except (ImportError, ValueError) as error:
+        raise DataError(
+            f"images in {protocol}:// cannot be read here ({error})", where=url_of(path), now="install what it names"
+        ) from error
+
+
+def _unreachable(path: Path, error: Exception) -> DataError:
+    reason = str(error).strip().splitlines()
+    return DataError(
+        f"the store cannot be read ({reason[0] if reason else type(error).__name__})",
+        where=url_of(path),
+        now="check the network and who you are to it, and run it again: it goes on where it was stopped",
+    )
