@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from despur.workspace import read_json, read_parquet
+
 QUICK = ("--epochs", "2", "--seeds", "2")
 
 
@@ -86,3 +88,23 @@ def test_what_cannot_be_checked_is_status_2(words: tuple[str, ...], said: str, m
 @pytest.mark.parametrize("command", ["compare", "check"])
 def test_help_shows_an_example(command: str, despur) -> None:
     assert f"despur {command} -w WORK" in despur(command, "--help").stdout
+
+
+def test_epochs_can_be_chosen_by_average_where_no_group_is_known(own_work: Path, despur) -> None:
+    words = ("mitigate", "-w", own_work, "-M", "erm", "--batch-size", 16, "--epochs", 3, "--select")
+    result = despur(*words, "average", "--json")
+    assert result.exit_code == 0, result.output
+    history = read_parquet(own_work / "runs" / "erm-seed0" / "history.parquet").to_pydict()
+    kept = read_json(own_work / "runs" / "erm-seed0" / "config.json")["best_epoch"]
+    assert history["average"][kept] == max(history["average"][1:])
+    refused = despur(*words, "median")
+    assert refused.exit_code == 2
+    assert "worst-group" in refused.stderr
+
+
+def test_a_method_that_does_not_help_on_validation_is_warned_of(own_work: Path, despur) -> None:
+    """Steps of no size leave every accuracy where it was."""
+    words = ("mitigate", "-w", own_work, "-M", "erm", "--batch-size", 16, "--epochs", 1, "--lr", "1e-30")
+    result = despur(*words, "--json")
+    assert any("ERM did not help" in warning for warning in json.loads(result.stdout)["warnings"])
+    assert "warning: ERM did not help" in result.stderr

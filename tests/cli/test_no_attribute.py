@@ -70,6 +70,27 @@ def test_verdicts_in_a_file_lead_to_a_repaired_model(work: Path, despur) -> None
     assert "verdict" in despur("rank", "-w", work, "--min-count", 1).stdout
 
 
+def test_methods_are_compared_and_explained_by_the_groups_of_the_verdicts(work: Path, despur) -> None:
+    taken = despur("verdicts", "import", work.parent / "verdicts.csv", "-w", work)
+    assert taken.exit_code == 0, taken.stderr
+    methods = ("-M", "erm", "-M", "group-dro", "-M", "perception-clip")
+    compared = despur("compare", "-w", work, *methods, "--epochs", 2, "--seeds", 2, "--json")
+    assert compared.exit_code == 0, compared.stderr
+    table = json.loads(compared.stdout)
+    rows = {row["method"]: row for row in table["rows"]}
+    assert rows["group-dro"]["worst_group"] is not None
+    assert rows["perception-clip"]["worst_group"] is None  # one attribute of all classes is what it knows
+    assert "one attribute" in rows["perception-clip"]["note"]
+    assert any("inferred from detections" in warning for warning in table["warnings"])
+
+    explained = despur("explain", "-w", work, "--json")
+    assert explained.exit_code == 0, explained.stderr
+    drawn = despur("figures", "-w", work)
+    assert drawn.exit_code == 0, drawn.output
+    shown = despur("report", "-w", work)
+    assert shown.exit_code == 0, shown.stderr
+
+
 def test_without_verdicts_the_next_step_is_told(work: Path, despur, refused) -> None:
     refused(despur("mitigate", "-w", work, *QUICK), "no pair is judged spurious", "--verdicts FILE")
     refused(despur("mitigate", "-w", work, "--groups", "attribute", *QUICK), "has no attributes")

@@ -8,7 +8,16 @@ import typer
 
 from despur.cli.console import command, say, show
 from despur.cli.opening import opened
-from despur.cli.options import AttributeOption, DebugOption, DeviceOption, JsonOption, SeedOption, WorkspaceOption
+from despur.cli.options import (
+    AttributeOption,
+    DebugOption,
+    DeviceOption,
+    GroupsOption,
+    JsonOption,
+    SeedOption,
+    SelectOption,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from despur.pipeline.comparing import Compared, Comparison
@@ -27,6 +36,8 @@ def compare(
         str | None, typer.Option(help="Whom to compare with; by default the best on validation.")
     ] = None,
     attribute: AttributeOption = None,
+    groups: GroupsOption = None,
+    select: SelectOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -43,14 +54,16 @@ def compare(
     from despur.pipeline.comparing import compare_stage
     from despur.pipeline.settings import checked
 
-    given: dict[str, Any] = {
+    given = {"epochs": epochs, "selection": select}
+    chosen: dict[str, Any] = {
         "methods": method or list(METHODS),
         "attribute": attribute,
         "seeds": seeds,
         "seed": seed,
-        "train": {} if epochs is None else {"epochs": epochs},
+        "groups": groups,
+        "train": {name: value for name, value in given.items() if value is not None},
     }
-    settings = checked(MitigateSettings, given, where="compare")
+    settings = checked(MitigateSettings, chosen, where="compare")
     with opened(workspace, device) as embedded:
         comparison = compare_stage(embedded, settings, tune=tune, against=against)
     for warning in comparison.warnings:

@@ -9,7 +9,16 @@ import typer
 
 from despur.cli.console import command, say, show
 from despur.cli.opening import opened
-from despur.cli.options import AttributeOption, DebugOption, DeviceOption, JsonOption, SeedOption, WorkspaceOption
+from despur.cli.options import (
+    AttributeOption,
+    DebugOption,
+    DeviceOption,
+    GroupsOption,
+    JsonOption,
+    SeedOption,
+    SelectOption,
+    WorkspaceOption,
+)
 from despur.errors import SettingsError
 
 
@@ -40,17 +49,12 @@ def mitigate(
     tune: Annotated[
         int, typer.Option(help="Settings to try for each method before its runs, chosen by validation; 0: its own.")
     ] = 0,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts. "
-            "[default: attribute, or verdicts where the dataset has none or --verdicts is given]"
-        ),
-    ] = None,
+    groups: GroupsOption = None,
     verdicts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Take in these verdicts first: .csv, .yaml or .yml.")
     ] = None,
     attribute: AttributeOption = None,
+    select: SelectOption = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with this many seeds from --seed on.")] = 1,
     seed: SeedOption = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
@@ -90,7 +94,7 @@ def mitigate(
     from despur.mitigate.methods.pretrained import PRETRAINED
     from despur.mitigate.trainer import DivergedError
     from despur.pipeline import DEFAULT_METHODS, MitigateSettings, mitigate_stage
-    from despur.pipeline.chosen import validation_worst_group
+    from despur.pipeline.chosen import unhelped, validation_worst_group
     from despur.pipeline.comparing import small_groups
     from despur.pipeline.grouping import groups_of
     from despur.pipeline.pairing import pair_warnings, take_verdicts
@@ -108,6 +112,7 @@ def mitigate(
         "weight_decay": weight_decay,
         "similarity": similarity,
         "shuffle_within": shuffle_within,
+        "selection": select,
         "weights": _numbers(weight, "--weight", "ls=0.5") if weight else None,
     }
     settings = checked(
@@ -141,6 +146,9 @@ def mitigate(
         retrained = [runs[name] for name in trained if runs[name].method != PRETRAINED.name]
         if retrained and all(run.diverged_step is not None for run in retrained):
             raise DivergedError(retrained)
+        afterwards = unhelped({name: runs[name] for name in trained})
+        for warning in afterwards:
+            say(f"warning: {warning}")
         track_runs(trackers, {name: runs[name] for name in trained})
         summary = judged_runs(embedded, trained) if tune else []
     rows = [
@@ -152,10 +160,11 @@ def mitigate(
         }
         for name in trained
     ]
+    shown = {"runs": rows, "groups": told, "warnings": [*warnings, *afterwards]}
     if tune:
-        show({"runs": rows, "groups": told, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary))
+        show({**shown, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary))
         return
-    show({"runs": rows, "groups": told}, as_json=as_json, text=lambda: _table(rows))
+    show(shown, as_json=as_json, text=lambda: _table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

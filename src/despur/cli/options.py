@@ -18,6 +18,22 @@ UnusedSeedOption = Annotated[
 AttributeOption = Annotated[
     str | None, typer.Option("--attribute", "-a", help="The spurious attribute; needed where the dataset has several.")
 ]
+GroupsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts. "
+        "[default: attribute, or verdicts where the dataset has none, or where --verdicts is given]",
+    ),
+]
+SelectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        help="Validation accuracy that epochs and settings are chosen by: worst-group, of the groups that methods are "
+        "told; or average, where no group is known. [default: worst-group]",
+    ),
+]
 RandomWeightsOption = Annotated[
     bool, typer.Option("--random-weights", help="Run an architecture without weights (accuracies then mean nothing).")
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from despur.errors import SettingsError, WorkspaceError, nearest
+from despur.mitigate.methods import find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
+from despur.mitigate.settings import Selection
 from despur.workspace import Workspace
 
 
@@ -16,13 +18,49 @@ def validation_worst_group(run: Run) -> float:
     return float(run.history["worst_group"][run.best_epoch].as_py())
 
 
-def best_method(runs: Mapping[str, Run]) -> str | None:
-    """The trained method with the highest validation worst group, mean over sound seeds; None: nothing is trained."""
+def selection_of(runs: Iterable[Run]) -> Selection:
+    """What tells runs apart on validation: their worst group, unless one of them was selected without groups."""
+    alike = all(run.settings.selection == "worst-group" for run in runs if run.method != PRETRAINED.name)
+    return "worst-group" if alike else "average"
+
+
+def validation_score(run: Run, selection: Selection) -> float:
+    """Worst-group or average accuracy of a run's kept epoch on the validation split."""
+    column = "worst_group" if selection == "worst-group" else "average"
+    return float(run.history[column][run.best_epoch].as_py())
+
+
+def scores_by_method(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Validation score of every trained method, mean over its sound seeds; methods without one are left out."""
+    selection = selection_of(runs.values())
     scores: dict[str, list[float]] = {}
     for run in runs.values():
         if run.method != PRETRAINED.name and run.diverged_step is None:
-            scores.setdefault(run.method, []).append(validation_worst_group(run))
-    return max(scores, key=lambda method: fmean(scores[method])) if scores else None
+            scores.setdefault(run.method, []).append(validation_score(run, selection))
+    return {method: fmean(of_seeds) for method, of_seeds in scores.items()}
+
+
+def unhelped(runs: Mapping[str, Run]) -> list[str]:
+    """A sentence for every trained method that validation likes no better than the model as it came.
+
+    Args:
+        runs: by name, the pre-trained model's among them.
+    """
+    selection = selection_of(runs.values())
+    before = validation_score(runs[PRETRAINED.name], selection)
+    what = "worst group" if selection == "worst-group" else "average"
+    return [
+        f"{find_method(method).title} did not help: on validation the {what} of its kept epochs is {100 * score:.1f}%, "
+        f"and {100 * before:.1f}% of the model as it came"
+        for method, score in scores_by_method(runs).items()
+        if score <= before
+    ]
+
+
+def best_method(runs: Mapping[str, Run]) -> str | None:
+    """The trained method with the highest score on validation; None: nothing is trained."""
+    scores = scores_by_method(runs)
+    return max(scores, key=lambda method: scores[method]) if scores else None
 
 
 def best_run(runs: Mapping[str, Run]) -> str | None:

@@ -15,7 +15,7 @@ from despur.mitigate.methods import METHODS, find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run, load_run
 from despur.mitigate.significance import holm, interval, paired_p_value, resampled_worst_groups, worst_groups
-from despur.pipeline.chosen import validation_worst_group
+from despur.pipeline.chosen import selection_of, validation_score
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.grouping import grouping_of
@@ -136,10 +136,11 @@ def _compared(
     grouped = judged.groups >= 0
     correct: dict[str, Bool[np.ndarray, "seeds images"]] = {}
     validation: dict[str, float] = {}
+    selection = selection_of(run for own in runs.values() for run in own)
     for name, own in runs.items():
         sound = [run for run in own if run.diverged_step is None]
         if sound:
-            validation[name] = fmean(validation_worst_group(run) for run in sound)
+            validation[name] = fmean(validation_score(run, selection) for run in sound)
             correct[name] = np.stack([accuracy_of(embedded, run.heads, judged)[1] for run in sound])
     reference = against or best_on_validation(validation)
     if reference not in correct:

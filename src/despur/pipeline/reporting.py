@@ -11,7 +11,7 @@ from despur.data.images import read_image
 from despur.mitigate.methods import find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
-from despur.pipeline.chosen import best_run
+from despur.pipeline.chosen import best_run, unhelped
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import check_evaluated, is_explained
 from despur.pipeline.grouping import grouping_of
@@ -71,8 +71,10 @@ def _notes(embedded: Embedded) -> list[str]:
     unread = f"{quarantined} {noun} could not be read; quarantine.parquet names each with its reason."
     said = [unread] if quarantined else []
     energy = _energy_note(embedded.workspace)
-    groups = grouping_of(embedded, load_runs(embedded.workspace)[PRETRAINED.name].attribute).note
+    runs = load_runs(embedded.workspace)
+    groups = grouping_of(embedded, runs[PRETRAINED.name].attribute).note
     said += [note for note in (energy, f"{groups}." if groups else "") if note]
+    said += [f"{sentence}." for sentence in unhelped(runs)]
     return [f"{embedded.model.spec}: {note}" for note in said]
 
 

@@ -1,0 +1,71 @@
+"""Which run stands for "after", and what is said of runs that validation likes no better than what came before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pytest
+
+from despur.mitigate import Run, TrainSettings
+from despur.mitigate.settings import Selection
+from despur.pipeline.chosen import best_method, best_run, unhelped
+
+
+def run_of(
+    method: str,
+    worst: Sequence[float],
+    average: Sequence[float],
+    *,
+    seed: int = 0,
+    selection: Selection = "worst-group",
+    diverged: int | None = None,
+) -> Run:
+    """A run whose last epoch is the one that was kept."""
+    history = pa.table({"worst_group": worst, "average": average})
+    return Run(method, "water", seed, TrainSettings(selection=selection), {}, len(worst) - 1, history, diverged, 0.0)
+
+
+BEFORE = run_of("pretrained", [0.5], [0.8])
+
+
+def test_the_best_method_is_that_of_the_highest_mean_worst_group_over_sound_seeds() -> None:
+    runs = {
+        "pretrained": run_of("pretrained", [0.99], [0.99]),
+        "erm-seed0": run_of("erm", [0.5, 0.9], [0.8, 0.9]),
+        "erm-seed1": run_of("erm", [0.5, 0.5], [0.8, 0.9], seed=1),
+        "jtt-seed0": run_of("jtt", [0.5, 0.99], [0.8, 0.9], diverged=7),
+        "jtt-seed1": run_of("jtt", [0.5, 0.8], [0.8, 0.7], seed=1),
+    }
+    assert best_method(runs) == "jtt"
+    assert best_run(runs) == "jtt-seed1"
+    assert best_method({"pretrained": BEFORE}) is None
+
+
+def test_runs_that_were_selected_without_groups_are_told_apart_without_groups() -> None:
+    runs = {
+        "pretrained": BEFORE,
+        "erm-seed0": run_of("erm", [0.5, 0.6], [0.8, 0.95], selection="average"),
+        "group-dro-seed0": run_of("group-dro", [0.5, 0.9], [0.8, 0.9]),
+    }
+    assert best_method(runs) == "erm"
+
+
+@pytest.mark.parametrize(("worst", "sentences"), [(0.4, 1), (0.5, 1), (0.51, 0)])
+def test_what_validation_likes_no_better_than_the_model_as_it_came_is_said(worst: float, sentences: int) -> None:
+    found = unhelped({"pretrained": BEFORE, "erm-seed0": run_of("erm", [0.5, worst], [0.8, 0.9])})
+    assert len(found) == sentences
+    if sentences:
+        assert found[0].startswith("ERM did not help: on validation the worst group of its kept epochs is")
+        assert found[0].endswith("and 50.0% of the model as it came")
+
+
+def test_without_groups_it_is_said_of_the_average() -> None:
+    kept = run_of("erm", [0.5, 0.9], [0.8, 0.7], selection="average")
+    assert (
+        "the average of its kept epochs is 70.0%, and 80.0%" in unhelped({"pretrained": BEFORE, "erm-seed0": kept})[0]
+    )
+
+
+def test_nothing_is_said_of_runs_that_diverged() -> None:
+    assert unhelped({"pretrained": BEFORE, "erm-seed0": run_of("erm", [0.5, 0.1], [0.8, 0.9], diverged=3)}) == []
