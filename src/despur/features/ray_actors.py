@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,6 +20,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from despur.errors import DespurError, ModelError, SettingsError
+
+log = logging.getLogger(__name__)
+
+REACHED_WITHIN = 5.0
+"""Seconds in which a cluster must answer."""
 
 OBJECT_STORE = 200 * 1024**2
 """Bytes of shared memory that a Ray started here may hold: some answers on their way to who asked."""
@@ -134,8 +140,11 @@ def _cluster(settings: RaySettings) -> Generator[None, None, None]:
     import ray  # pyright: ignore[reportMissingImports]
 
     if ray.is_initialized():
+        _check_resources(settings, can_grow=True)
         yield
         return
+    if settings.address is not None:
+        _check_reachable(settings.address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if settings.address is None:
@@ -153,9 +162,48 @@ def _cluster(settings: RaySettings) -> Generator[None, None, None]:
         where = settings.address or "ray"
         raise SettingsError(f"no Ray cluster can be joined ({error})", where=where, now="check --address") from error
     try:
+        _check_resources(settings, can_grow=settings.address is not None)
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Whether anything listens there, which Ray itself would try for minutes.
+
+    Raises:
+        SettingsError: nothing does, or it is no address.
+    """
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED_WITHIN).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise SettingsError(
+            f"no Ray cluster can be joined ({error})",
+            where=address,
+            now="give --address HOST:6379 of the head node, or auto on a node of the cluster",
+        ) from error
+
+
+def _check_resources(settings: RaySettings, *, can_grow: bool) -> None:
+    """Whether any node has what an actor takes; Ray would wait for one for ever, and say nothing.
+
+    Raises:
+        SettingsError: none has, and none can be added.
+    """
+    import ray  # pyright: ignore[reportMissingImports]
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("GPU", 0) >= settings.num_gpus and node.get("CPU", 0) >= settings.num_cpus for node in nodes):
+        return
+    asked = f"{settings.num_cpus:g} processors and {settings.num_gpus:g} GPUs"
+    if not can_grow:
+        raise SettingsError(
+            f"this machine has not the {asked} that an actor is to take", where="ray", now="lower --num-gpus"
+        )
+    log.warning("no node has the %s that an actor takes; waiting until the cluster adds one", asked)
 
 
 def _rows(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettings) -> Iterator[dict[str, bytes]]:
