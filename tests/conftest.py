@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from despur.birdland.write import write_birds
 def one_thread() -> None:
     """Small models gain nothing from threads, and with one the order of every sum is fixed: same bytes each time."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ray_at_our_priority() -> None:
+    """Ray gives its workers a low priority, at which they would wait for minutes beside other tests."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 LANDBIRD, WATERBIRD = "001.Sparrow", "002.Gull"
