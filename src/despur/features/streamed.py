@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,8 +45,15 @@ class StreamedFeatures:
         self.row_bytes = one.numel() * one.element_size()
         """Bytes of a row while it is held."""
         self.shape = torch.Size([len(rows), *one.shape[1:]])
+        self._room = max(1, memory // max(1, BLOCK * self.row_bytes))
+        """Blocks that may be held."""
         self._like = one[:0]
-        self._held: OrderedDict[int, Tensor] = OrderedDict()
+        blocks = -(-len(rows) // BLOCK)
+        self._slot = torch.full((blocks,), -1, dtype=torch.int64)
+        """Where in the arena each block is held; -1: nowhere."""
+        self._asked = torch.zeros(blocks, dtype=torch.int64)
+        """When each block was last asked for, as a count of requests."""
+        self._requests = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,11 +71,14 @@ class StreamedFeatures:
         """The chosen rows: [*chosen, ...]. Quick where they come from few blocks, or from those that are held."""
         flat = indices.flatten().cpu()
         owner = torch.div(flat, BLOCK, rounding_mode="floor")
-        order = owner.argsort(stable=True)
-        blocks, sizes = owner[order].unique_consecutive(return_counts=True)
-        found = self._like.new_empty((len(flat), *self.shape[1:]))
-        for number, places in zip(blocks.tolist(), order.split(sizes.tolist()), strict=True):
-            found[places] = self._block(number)[flat[places] - number * BLOCK]
+        blocks = owner.unique()
+        if len(blocks) <= self._room:
+            found = self._gather(flat, owner, blocks)
+        else:
+            found = self._like.new_empty((len(flat), *self.shape[1:]))
+            for some in blocks.split(self._room):
+                mine = torch.isin(owner, some)
+                found[mine] = self._gather(flat[mine], owner[mine], some)
         return found.to(self.device, self.dtype).unflatten(0, indices.shape)
 
     def parts(self) -> Iterator[Tensor]:
@@ -76,13 +86,27 @@ class StreamedFeatures:
         for span in cut(len(self), AT_ONCE):
             yield self._read(self._rows[span.start : span.stop]).to(self.device, self.dtype)
 
-    def _block(self, number: int) -> Tensor:
-        if number in self._held:
-            self._held.move_to_end(number)
-            return self._held[number]
+    def _gather(self, rows: Int[Tensor, "rows"], owner: Int[Tensor, "rows"], blocks: Int[Tensor, "blocks"]) -> Tensor:
+        """Rows of blocks that fit all at once, those that are missing read into the place of the longest unasked."""
+        self._requests += 1
+        self._asked[blocks] = self._requests
+        for number in blocks[self._slot[blocks] < 0].tolist():
+            self._hold(number)
+        return self._arena.index_select(0, self._slot[owner] * BLOCK + rows % BLOCK)
+
+    @cached_property
+    def _arena(self) -> Tensor:
+        """The held blocks, one after the other. Memory that was never written to is not taken from the system."""
+        return self._like.new_empty((min(self._room, len(self._slot)) * BLOCK, *self.shape[1:]))
+
+    def _hold(self, number: int) -> None:
         block = self._read(self._rows[number * BLOCK : (number + 1) * BLOCK])
-        room = max(1, self.memory // (BLOCK * self.row_bytes)) if self.row_bytes else 1
-        while len(self._held) >= room:
-            self._held.popitem(last=False)
-        self._held[number] = block
-        return block
+        held = (self._slot >= 0).nonzero().squeeze(-1)
+        if len(held) < self._room:
+            slot = len(held)
+        else:
+            oldest = held[self._asked[held].argmin()]
+            slot = int(self._slot[oldest])
+            self._slot[oldest] = -1
+        self._arena[slot * BLOCK : slot * BLOCK + len(block)] = block
+        self._slot[number] = slot
