@@ -3,7 +3,7 @@
 Three parts (``--part``); each compares like with like in turns:
 
 * ``ray``: ViT-B-32 of open_clip (random weights) over JPEGs, a thread and a decoder each: the plain loop, one of Ray's
-  actors, two. An image's time is that of eight more shards, for a long job pays once for what comes before: starting
+  actors, two. An image's time is that of four more shards, for a long job pays once for what comes before: starting
   the actor and loading the model is told as ``start_seconds``. ``ray_over_loop`` is one actor's time over the loop's.
 * ``rank``: ``despur rank`` on 1, 15 and 150 million detections, 15 an image, in 1,000 classes. ``rank_150m_over_15m``
   is the time of a detection over its time there; beside it the same in 2 GB, where detections go to disk.
@@ -62,7 +62,7 @@ def ray_part(folder: Path, quick: bool) -> Figures:
     from despur.features.ray_engine import ray_engine
     from despur.progress import silent
 
-    more, runs = (1, 1) if quick else (8, 5)
+    more, runs = (1, 1) if quick else (4, 5)
     paths = photographs(folder, (2 + more) * SHARD)
     torch.set_num_threads(1)
     load = partial(load_backbone, MODEL, random_weights=True)
