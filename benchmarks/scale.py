@@ -157,16 +157,18 @@ def drawn(paths: Sequence[Path], sizes: Sequence[int], *_: object) -> Iterator[C
 
 def write_store(folder: Path, count: int) -> None:
     from despur.data.examples import make_dataset
-    from despur.features.store import embed_to_store
+    from despur.features.store import EmbedSettings, embed_to_store
 
     names = [f"train/{number:09d}.jpg" for number in range(count)]
     columns: dict[str, Any] = {"id": names, "image": names, "label": [0] * count, "split": ["train"] * count}
     dataset = make_dataset("drawn", folder, ["bird"], [], columns)
-    embed_to_store(dataset, cast(Any, None), folder, state="drawn", engine=drawn)
+    embed_to_store(
+        dataset, cast(Any, None), folder, state="drawn", settings=EmbedSettings(shard_rows=8192), engine=drawn
+    )
 
 
 def trained(folder: Path, streamed: bool) -> None:
-    """One epoch of ERM."""
+    """One epoch of ERM, with one thread: products this small gain nothing from two."""
     import numpy as np
     import torch
 
@@ -177,6 +179,7 @@ def trained(folder: Path, streamed: bool) -> None:
     from despur.mitigate.study import Examples, Study
     from despur.mitigate.trainer import train
 
+    torch.set_num_threads(1)
     store = FeatureStore(folder)
     rows = np.arange(len(store))
     groups = torch.arange(len(store)) % 4
