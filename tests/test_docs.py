@@ -12,6 +12,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from despur.cli import app
@@ -83,7 +84,11 @@ def test_from_a_folder_of_photos_to_a_checkpoint_and_then_its_limits(birds: Path
     (tmp_path / "verdicts.csv").write_text(
         "class,attribute,verdict,who,when,note,image\nwaterbird,cat,spurious,Ada,2026-05-04T12:00:00+00:00,,\n"
     )
-    run_page("your-data.md", tmp_path, {**SMALL, **STAND_INS, "--min-worst-group 0.1": "--min-worst-group 0"})
+    for other in ("boat", "tree"):
+        (tmp_path / "OTHERS" / other).mkdir(parents=True)
+        Image.new("RGB", (32, 32), "green").save(tmp_path / "OTHERS" / other / "1.png")
+    easy = {"--min-worst-group 0.1": "--min-worst-group 0", "--min-retained 0.98": "--min-retained 0"}
+    run_page("your-data.md", tmp_path, {**SMALL, **STAND_INS, **easy})
     assert (tmp_path / "OUT" / "open_clip_model.safetensors").is_file()
     assert '"waterbird","cat","spurious","Ada"' in (tmp_path / "judged.csv").read_text(encoding="utf-8")
     assert len(run_page("limits.md", tmp_path, {**SMALL, **STAND_INS})) == 5

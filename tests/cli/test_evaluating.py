@@ -33,6 +33,30 @@ def test_evaluate_blends_and_asks_other_classes_too(own_work: Path, others: Path
     assert despur("check", "-w", own_work, "--min-retained", "0").exit_code == 0
 
 
+def test_a_study_file_asks_for_both_and_the_report_says_what_was_kept(
+    birds: Path, others: Path, tmp_path: Path, despur, refused
+) -> None:
+    study = tmp_path / "study.yaml"
+    lines = (
+        f"dataset: waterbirds:{birds}",
+        "models: birdland:vit",
+        "workspace: work",
+        "embed: {batch_size: auto, precision: auto}",
+        "mitigate: {methods: [erm], train: {epochs: 1}}",
+        "explain: {images: 4, strips: 0, checks: 0}",
+        f"retain: {{images: 'folder:{others}'}}",
+        "blend: true",
+    )
+    study.write_text("\n".join(lines))
+    result = despur("run", study)
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "work" / "figures" / "blend-erm-seed0.html").is_file()
+    page = (tmp_path / "work" / "report.html").read_text(encoding="utf-8")
+    assert "on 2 classes that were not repaired (4 images), accuracy is" in page
+    study.write_text("\n".join(lines).replace("images: 'folder", "image: 'folder"))
+    refused(despur("run", study), "retain", "images")
+
+
 def test_options_that_need_another_are_refused_alone(own_work: Path, despur, refused) -> None:
     refused(despur("evaluate", "-w", own_work, "--run", "erm-seed0"), "--blend-curve")
     refused(despur("evaluate", "-w", own_work, "--retain-names", "imagenet"), "add --retain")

@@ -126,6 +126,16 @@ def test_another_precision_runs_everything_again_and_keeps_features_of_that_prec
     )
 
 
+def test_an_encoder_in_half_precision_runs_everything_again(
+    birds: Path, own_work: Path, finished: Embedded, run_everything: Everything
+) -> None:
+    before, features = states(finished.workspace), finished.store.rows(np.arange(4))
+    again = run_everything(birds, own_work, embed=EmbedSettings(precision="bfloat16"))
+    after = states(again.workspace)
+    assert all(after[stage] != before[stage] for stage in before)
+    assert not torch.equal(again.store.rows(np.arange(4)), features)
+
+
 class Stopped(BaseException):
     """What a person's Ctrl-C is here."""
 

@@ -41,6 +41,9 @@ def embed(
     batch_size: Annotated[
         str, typer.Option(help="Images that go through the encoder together; auto: as many as a GPU's memory takes.")
     ] = "64",
+    precision: Annotated[
+        str, typer.Option(help="What the encoder computes in: float32, bfloat16, float16; auto: half on CUDA.")
+    ] = "auto",
     dtype: Annotated[str, typer.Option(help="Precision of the features on disk: float16 or float32.")] = "float16",
     max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
     prompts: Annotated[
@@ -64,18 +67,16 @@ def embed(
     from functools import partial
 
     from despur.catalog import choose_device, load_backbone, load_dataset
-    from despur.features.batching import choose_batch_size
+    from despur.features.batching import EmbedChoices
     from despur.features.engines import choose_engine
     from despur.features.ray_actors import RaySettings
-    from despur.features.store import EmbedSettings
     from despur.pipeline import ModelSettings, embed_stage
     from despur.pipeline.embedded import Embedded
     from despur.pipeline.settings import checked
     from despur.pipeline.wording import read_wording, wording_stage
     from despur.workspace import Workspace
 
-    given = {"dtype": dtype} if batch_size == "auto" else {"batch_size": batch_size, "dtype": dtype}
-    chosen = checked(EmbedSettings, given, where="embed")
+    chosen = checked(EmbedChoices, {"batch_size": batch_size, "precision": precision, "dtype": dtype}, where="embed")
     model_settings = checked(
         ModelSettings,
         {"spec": model, "random_weights": random_weights, "trainable": trainable, "seed": seed},
@@ -97,8 +98,6 @@ def embed(
     computing = choose_engine(engine, load, spread)
     examples = load_dataset(dataset, seed=seed, allow_outside=allow_outside, folder=workspace, progress=bar)
     backbone = load_backbone(model, random_weights=random_weights, trainable=trainable, device=where, seed=seed)
-    if batch_size == "auto":
-        chosen = chosen.model_copy(update={"batch_size": choose_batch_size(backbone)})
     opened = Workspace.create(workspace, dataset=dataset, model=model, on_wait=say_waiting)
     with opened.lock(on_wait=say_waiting):
         reworded = wording_stage(opened, wording, examples, backbone)
@@ -107,7 +106,7 @@ def embed(
             examples,
             backbone,
             model_settings,
-            settings=chosen,
+            settings=chosen.settled(backbone),
             max_unreadable=max_unreadable,
             engine=computing,
             progress=bar,

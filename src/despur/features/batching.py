@@ -1,18 +1,54 @@
-"""How many images go through an encoder together where nobody has said."""
+"""How many images go through an encoder together, and in what precision, where nobody has said."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from despur.backbones.protocol import Backbone
+from despur.features.engine import EmbedSettings
+from despur.features.precision import Precision, choose_precision
 
 ON_CPU = 64
 """Images a batch on a CPU, where larger batches gain nothing and only hold more memory."""
 
 MOST = 1024
 """Images a batch beyond which a GPU gains nothing, and decoded batches fill the machine's own memory."""
+
+
+AUTO = "auto"
+
+
+class EmbedChoices(BaseModel):
+    """What a user says of embedding, "auto" where the device is to decide.
+
+    Attributes:
+        batch_size: images that go through the encoder together; "auto": :func:`choose_batch_size`.
+        precision: what the encoder computes in; "auto": :func:`~despur.features.precision.choose_precision`.
+        workers, dtype, shard_rows: as in :class:`~despur.features.engine.EmbedSettings`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = ON_CPU
+    precision: Precision | Literal["auto"] = AUTO
+    workers: Annotated[int, Field(ge=1)] | None = None
+    dtype: Literal["float16", "float32"] = "float16"
+    shard_rows: Annotated[int, Field(ge=1)] = 1024
+
+    def settled(self, backbone: Backbone) -> EmbedSettings:
+        """The settings for this model on its device."""
+        size, precision = self.batch_size, self.precision
+        return EmbedSettings(
+            batch_size=choose_batch_size(backbone) if size == AUTO else size,
+            precision=choose_precision(backbone.device) if precision == AUTO else precision,
+            workers=self.workers,
+            dtype=self.dtype,
+            shard_rows=self.shard_rows,
+        )
 
 
 def largest_batch(fits: Callable[[int], bool], most: int = MOST) -> int:

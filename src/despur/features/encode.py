@@ -13,6 +13,7 @@ from torch import Tensor
 from despur.backbones.prompts import fill
 from despur.backbones.protocol import Backbone
 from despur.features.decode import decode_images
+from despur.features.precision import Precision, computing_in
 from despur.progress import Progress, silent
 
 
@@ -45,6 +46,7 @@ def encode_images(
     batch_size: int = 64,
     workers: int | None = None,
     block: int | None = None,
+    precision: Precision = "float32",
     progress: Progress = silent,
 ) -> Iterator[Encoded]:
     """Features of photographs, batch by batch in the order of ``paths``.
@@ -54,13 +56,15 @@ def encode_images(
     Args:
         workers: processes that decode (threads where there are few images); None: one a processor.
         block: no batch crosses a multiple of this many paths.
+        precision: what the encoder computes in.
     """
     decoded = decode_images(paths, backbone, cut(len(paths), batch_size, block), workers=workers)
     for batch in progress(decoded, total=len(paths), label="embedding", unit="images", each=batch_size):
         # Not every encoder takes an empty batch; torch.cat passes over an empty vector.
         features = torch.empty(0)
         if batch.rows:
-            features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
+            with computing_in(precision, backbone.device):
+                features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
         yield Encoded(batch.rows, features.float().cpu(), batch.unreadable)
 
 

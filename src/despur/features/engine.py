@@ -15,6 +15,7 @@ from torch import Tensor
 from despur.backbones.protocol import Backbone
 from despur.errors import ModelError
 from despur.features.encode import cut, encode_images
+from despur.features.precision import Precision
 from despur.progress import Progress
 
 
@@ -25,6 +26,7 @@ class EmbedSettings(BaseModel):
         batch_size: images that go through the encoder together.
         workers: processes that decode (threads where there are few images); None: one a processor.
         dtype: of the features on disk.
+        precision: what the encoder computes in.
         shard_rows: examples a shard; what is lost at most when a run is killed.
     """
 
@@ -33,6 +35,7 @@ class EmbedSettings(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] = 64
     workers: Annotated[int, Field(ge=1)] | None = None
     dtype: Literal["float16", "float32"] = "float16"
+    precision: Precision = "float32"
     shard_rows: Annotated[int, Field(ge=1)] = 1024
 
 
@@ -88,6 +91,7 @@ def loop(
         batch_size=settings.batch_size,
         workers=settings.workers,
         block=settings.shard_rows,
+        precision=settings.precision,
         progress=progress,
     )
     first = 0

@@ -156,7 +156,7 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
     yield "# prompts: prompts.yaml"
     yield ""
     yield "embed:"
-    yield "  batch_size: 64"
+    yield "  batch_size: 64  # or auto: as many as a GPU's memory takes"
     yield "  dtype: float16  # or float32: twice the disk"
     yield ""
     yield "# What else the images show, and which of it the model's accuracy hangs on. `despur review` shows it to a"
@@ -172,6 +172,10 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
     yield ""
     yield "explain:"
     yield "  images: 1000  # test images to measure; leave the line out to measure all"
+    yield ""
+    yield "# What a repair costs: accuracy on classes that were not repaired, and of blends of old and new weights."
+    yield "# retain: {images: 'folder:OTHERS', names: imagenet}"
+    yield "# blend: true"
 
 
 def _about_attribute(dataset: Dataset) -> Iterator[str]:

@@ -58,7 +58,7 @@ def embed_stage(
 
     def work() -> None:
         # Labels and other columns change no feature: shards of the same images and weights stay good.
-        state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.shard_rows)
+        state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.precision, settings.shard_rows)
         store = embed_to_store(
             dataset, backbone, folder, state=state, settings=settings, engine=engine, progress=progress
         )

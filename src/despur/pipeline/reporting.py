@@ -75,7 +75,23 @@ def _notes(embedded: Embedded) -> list[str]:
     groups = grouping_of(embedded, runs[PRETRAINED.name].attribute).note
     said += [note for note in (energy, f"{groups}." if groups else "") if note]
     said += [f"{sentence}." for sentence in unhelped(runs)]
+    said += _retained_note(embedded.workspace, runs)
     return [f"{embedded.model.spec}: {note}" for note in said]
+
+
+def _retained_note(workspace: Workspace, runs: Mapping[str, Run]) -> list[str]:
+    """What the method that stands for "after" kept of other classes, where that was measured."""
+    after = best_run(runs)
+    kept = (
+        None if after is None else read_object(workspace.path("runs", after, "metrics.json"), METRICS).get("retained")
+    )
+    if after is None or kept is None:
+        return []
+    before, now = 100 * kept["before"], 100 * kept["after"]
+    return [
+        f"on {kept['classes']} classes that were not repaired ({kept['images']:,} images), accuracy is {before:.1f}% "
+        f"before and {now:.1f}% after {find_method(runs[after].method).title}."
+    ]
 
 
 def _energy_note(workspace: Workspace) -> str:

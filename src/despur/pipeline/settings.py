@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from despur.data.quarantine import MAX_UNREADABLE
 from despur.detect import DetectSettings
 from despur.errors import SettingsError, nearest
-from despur.features.store import EmbedSettings
+from despur.features.batching import EmbedChoices
 from despur.rank import RankSettings
 from despur.workspace import read_yaml
 
@@ -146,6 +146,21 @@ class ExplainSettings(BaseModel):
     seed: Seed = 0
 
 
+class RetainSettings(BaseModel):
+    """Classes that are not repaired, on which a repaired model must not have forgotten what it knew.
+
+    Attributes:
+        images: ``folder:DIR``, a folder of images for each class.
+        names: what the folders are called in prompts: "imagenet", or a YAML file of folder to phrase; None: as they
+            are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: str
+    names: str | None = None
+
+
 class StudySettings(BaseModel):
     """Everything from images to a report: what a study file holds.
 
@@ -161,6 +176,8 @@ class StudySettings(BaseModel):
             :func:`~despur.pipeline.wording.read_wording` reads it; None: OpenAI's templates and the dataset's words.
         detect: looks for a vocabulary's phrases in the images; None: this is left out.
         rank: orders what was seen by how much accuracy hangs on it; None: this is left out.
+        retain: judges every run on classes that were not repaired, too; None: this is left out.
+        blend: also judge blends of the original weights and those of the best run on validation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -174,11 +191,13 @@ class StudySettings(BaseModel):
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = MAX_UNREADABLE
     allow_outside: bool = False
     prompts: Path | None = None
-    embed: EmbedSettings = EmbedSettings()
+    embed: EmbedChoices = EmbedChoices()
     detect: DetectSection | None = None
     rank: RankSettings | None = None
     mitigate: MitigateSettings = MitigateSettings()
     explain: ExplainSettings = ExplainSettings()
+    retain: RetainSettings | None = None
+    blend: bool = False
 
     @model_validator(mode="after")
     def _ranks_what_was_seen(self) -> StudySettings:

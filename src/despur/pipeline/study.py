@@ -11,6 +11,7 @@ import torch
 from despur.catalog import load_backbone, load_dataset
 from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
+from despur.pipeline.blending import blend_stage
 from despur.pipeline.detecting import check_search, detect_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
@@ -18,6 +19,7 @@ from despur.pipeline.evaluation import evaluate_stage
 from despur.pipeline.explaining import explain_stage
 from despur.pipeline.ranking import rank_stage, within
 from despur.pipeline.reporting import report_stage
+from despur.pipeline.retaining import retain_stage
 from despur.pipeline.settings import StudySettings
 from despur.pipeline.training import chosen_methods, mitigate_stage
 from despur.pipeline.wording import Wording, read_wording, wording_stage
@@ -133,7 +135,7 @@ def _run_model(
                 dataset,
                 backbone,
                 model,
-                settings=settings.embed,
+                settings=settings.embed.settled(backbone),
                 max_unreadable=settings.max_unreadable,
                 progress=progress,
             ),
@@ -141,12 +143,24 @@ def _run_model(
             **_finding(settings, embedded),
             "mitigate": lambda: mitigate_stage(embedded, settings.mitigate),
             "explain": lambda: explain_stage(embedded, settings.explain),
-            "evaluate": lambda: evaluate_stage(embedded),
+            **_judging(settings, embedded),
         }
         for name, stage in stages.items():
             announce(f"{spec}: {name}")
             stage()
     return embedded
+
+
+def _judging(settings: StudySettings, embedded: Embedded) -> dict[str, Callable[[], object]]:
+    """The stages that judge what was trained, in their order."""
+    stages: dict[str, Callable[[], object]] = {}
+    retain = settings.retain
+    if retain is not None:
+        stages["retain"] = lambda: retain_stage(embedded, retain.images, retain.names)
+    stages["evaluate"] = lambda: evaluate_stage(embedded)
+    if settings.blend:
+        stages["blend"] = lambda: blend_stage(embedded)
+    return stages
 
 
 def _finding(settings: StudySettings, embedded: Embedded) -> dict[str, Callable[[], object]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,9 @@ from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.detect import DetectSettings
+from despur.features.batching import EmbedChoices
 from despur.features.encode import encode_images
+from despur.features.precision import Precision
 from despur.metrics import AccuracyReport
 from despur.mitigate.methods import find_method
 from despur.mitigate.runs import Run
@@ -28,6 +31,7 @@ from despur.pipeline.explaining import measure_runs
 from despur.pipeline.ranking import SPLIT, ranked
 from despur.pipeline.settings import checked
 from despur.pipeline.training import make_study, run_name
+from despur.pipeline.wording import read_wording
 from despur.progress import Progress, silent
 from despur.rank import Ranking, RankSettings
 from despur.workspace import read_parquet
@@ -37,26 +41,45 @@ def embed(
     dataset: Dataset,
     backbone: Backbone,
     *,
-    batch_size: int = 64,
+    batch_size: int | Literal["auto"] = 64,
+    precision: Precision | Literal["auto"] = "auto",
+    prompts: str | Path | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     progress: Progress = silent,
 ) -> InMemory:
     """Run the frozen image encoder over a dataset; images that cannot be read are left out.
 
     Args:
-        batch_size: images that go through the encoder together.
+        batch_size: images that go through the encoder together; "auto": as many as a GPU's memory takes.
+        precision: what the encoder computes in; "auto": half precision on CUDA, float32 elsewhere.
+        prompts: YAML file of templates, and of what classes and attributes are called in them; None: OpenAI's 80
+            templates and the dataset's own words.
         max_unreadable: accepted share of images that cannot be read, in [0, 1].
 
     Raises:
+        SettingsError: a setting means nothing, or the prompts name what the dataset has not.
         DataError: more than ``max_unreadable`` of the images cannot be read.
     """
-    batches = list(encode_images(dataset.image_paths(), backbone, batch_size=batch_size, progress=progress))
+    asked = checked(EmbedChoices, {"batch_size": batch_size, "precision": precision}, where="embed")
+    wording = read_wording(None if prompts is None else Path(prompts))
+    if prompts is not None:
+        wording.check(dataset, backbone)
+    settings = asked.settled(backbone)
+    batches = list(
+        encode_images(
+            dataset.image_paths(),
+            backbone,
+            batch_size=settings.batch_size,
+            precision=settings.precision,
+            progress=progress,
+        )
+    )
     ids, images = dataset.ids, dataset.table["image"].to_pylist()
     lost = [(ids[row], images[row], reason) for batch in batches for row, reason in batch.unreadable]
     check_unreadable(quarantine_table(lost), len(dataset), max_unreadable)
     kept = np.array([row for batch in batches for row in batch.rows], dtype=np.int64)
     features = torch.cat([batch.features for batch in batches if batch.rows])
-    return InMemory(dataset.rows(kept), backbone, features, device=backbone.device, progress=progress)
+    return InMemory(dataset.rows(kept), backbone, features, device=backbone.device, wording=wording, progress=progress)
 
 
 def detect(
