@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from despur.catalog import load_dataset
 from despur.cli import app
 from despur.errors import SettingsError
-from despur.reproduce import Beside, group_sizes, waterbirds_study
+from despur.reproduce import Beside, Choices, group_sizes, waterbirds_study
 from despur.reproduce.beside import architecture
 
 
@@ -24,7 +24,9 @@ def test_all_tables_come_out_of_one_study_and_a_second_call_computes_nothing(bir
     said = despur(*command, "--seeds", "2", "--epochs", "2", "--json")
     assert said.exit_code == 0, said.output
     numbers = json.loads(said.stdout)["numbers"]
-    assert [number["table"] for number in numbers] == ["table1"] * 4 + ["table2"] * 4 + ["table4"] * 24
+    assert [number["table"] for number in numbers] == ["table1"] * 4 + ["table2"] * 4 + ["table4"] * 24 + [
+        "ablation"
+    ] * 36
     assert sum(number["ours"] for number in numbers[:4]) == len(load_dataset(f"waterbirds:{birds}").split_rows("train"))
     assert numbers[0]["published"] == 3498
     assert numbers[0]["difference"] == numbers[0]["ours"] - 3498
@@ -76,13 +78,13 @@ def test_the_two_recipes_are_the_papers_and_the_released_commands():
     paper = waterbirds_study(Path("d"), Path("w")).mitigate
     assert (paper.train["learning_rate"], paper.train["weight_decay"], paper.train["epochs"]) == (1e-5, 1e-4, 300)
     assert paper.by_model["open_clip:ViT-L-14-336/openai"]["erm"] == {"batch_size": 32}
-    released = waterbirds_study(Path("d"), Path("w"), models=["open_clip:RN50/openai"], recipe="released")
+    released = waterbirds_study(Path("d"), Path("w"), Choices(["open_clip:RN50/openai"], "released"))
     assert released.trainable == "attention-pool"
     assert released.mitigate.train["similarity"] == "cosine"
     with pytest.raises(SettingsError, match="name one --model"):
-        waterbirds_study(Path("d"), Path("w"), recipe="released")
+        waterbirds_study(Path("d"), Path("w"), Choices(recipe="released"))
     with pytest.raises(SettingsError, match="no settings 'papr'"):
-        waterbirds_study(Path("d"), Path("w"), recipe="papr")
+        waterbirds_study(Path("d"), Path("w"), Choices(recipe="papr"))
 
 
 def test_a_specs_architecture_is_what_the_paper_calls_its_backbone():

@@ -1,7 +1,8 @@
-"""``despur reproduce``: the paper's tables again, published numbers beside ours."""
+"""``despur reproduce``: the paper's tables and figures again, published numbers beside ours."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,21 +12,32 @@ from despur.cli.console import bar, command, say, show
 from despur.cli.options import DebugOption, DeviceOption, JsonOption, RandomWeightsOption, WorkspaceOption
 
 if TYPE_CHECKING:
-    from despur.reproduce import Beside
+    from despur.reproduce import Beside, Outcome
 
 
 @command
 def reproduce(
-    tables: Annotated[list[str], typer.Argument(metavar="TABLE...", help="table1, table2, table4, or all.")],
-    waterbirds: Annotated[Path, typer.Option(metavar="DIR", help="The Waterbirds download.")],
+    parts: Annotated[
+        list[str], typer.Argument(metavar="PART...", help="table1 to table5, figure3 to figure6, ablation, or all.")
+    ],
     workspace: WorkspaceOption,
+    waterbirds: Annotated[Path | None, typer.Option(metavar="DIR", help="The Waterbirds download.")] = None,
     masks: Annotated[
         Path | None, typer.Option(metavar="DIR", help="CUB's segmentations, for AIoU; else looked for beside it.")
     ] = None,
+    imagenet: Annotated[Path | None, typer.Option(metavar="DIR", help="Holds ImageNet's train and val.")] = None,
+    visual_genome: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Holds Visual Genome's synsets; else a vocabulary of our own.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="What looks for the phrases in ImageNet's images.")] = "owlvit",
+    attribute: Annotated[str, typer.Option(help="The phrase that splits the two classes of table5.")] = "baby",
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Instead of the paper's two; may be given several times.")
     ] = None,
-    settings: Annotated[str, typer.Option(help="paper: as it is written; released: as its code's commands.")] = "paper",
+    settings: Annotated[
+        str,
+        typer.Option(help="paper: as it is written; released: as its code's commands; tuned: the best by validation."),
+    ] = "paper",
     seeds: Annotated[int, typer.Option(help="Runs of each method.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images, instead of 300.")] = None,
     dry_run: Annotated[
@@ -36,49 +48,50 @@ def reproduce(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """The paper's tables on your download of Waterbirds; goes on where it was stopped.
+    """The paper's tables and figures on your own downloads; goes on where it was stopped.
 
     Examples: despur reproduce table1 table2 --waterbirds waterbirds -w WORK
               despur reproduce table4 --waterbirds waterbirds --masks segmentations --seeds 5 -w WORK
-              despur reproduce all --waterbirds waterbirds --settings released -m open_clip:RN50/openai -w WORK
-              despur reproduce all --waterbirds waterbirds --dry-run -w WORK
+              despur reproduce table3 figure3 --imagenet ILSVRC --visual-genome vg -w WORK
+              despur reproduce all --waterbirds waterbirds --imagenet ILSVRC --dry-run -w WORK
     """
-    from despur.catalog import choose_device, load_dataset
-    from despur.errors import SettingsError, nearest
-    from despur.pipeline import run_study
-    from despur.reproduce import TABLES, beside, group_sizes, waterbirds_study
-    from despur.reproduce.effort import estimate
-    from despur.reproduce.study import MODELS
+    from despur.catalog import choose_device
+    from despur.reproduce import Choices, Downloads, Looking, Reproduction, chosen_parts
 
-    wanted = list(TABLES) if tables == ["all"] else tables
-    for name in wanted:
-        if name not in TABLES:
-            raise SettingsError(
-                f"there is no {name!r} to reproduce", where="reproduce", now=nearest(name, list(TABLES))
-            )
-    study = waterbirds_study(
-        waterbirds,
-        workspace,
-        masks=masks,
-        models=tuple(model) if model else MODELS,
-        recipe=settings,
-        seeds=seeds,
-        epochs=epochs,
-        random_weights=random_weights,
+    downloads = Downloads(waterbirds, masks, imagenet)
+    chosen = Choices(recipe=settings, seeds=seeds, epochs=epochs, random_weights=random_weights)
+    reproduction = Reproduction(
+        parts=chosen_parts(parts, downloads),
+        downloads=downloads,
+        workspace=workspace,
+        choices=replace(chosen, models=tuple(model)) if model else chosen,
+        looking=Looking(
+            detector, ("builtin" if visual_genome is None else f"visual-genome:{visual_genome}",), attribute
+        ),
+        device=choose_device(device),
+        progress=bar,
+        announce=say,
     )
-    dataset = load_dataset(study.dataset)
-    chosen = choose_device(device)
-    efforts = [estimate(study, spec, len(dataset), chosen) for spec in study.models] if set(wanted) - {"table1"} else []
+    reproduction.check()
+    efforts = reproduction.efforts()
     for effort in efforts:
         say(effort.sentence())
     if dry_run:
         show({"efforts": [effort.to_json() for effort in efforts]}, as_json=as_json, text=lambda: "nothing was done")
         return
-    numbers = group_sizes(dataset) if "table1" in wanted else []
-    if efforts:
-        sections = run_study(study, device=chosen, title="despur reproduce", progress=bar, announce=say).sections
-        numbers += [number for name in wanted if name != "table1" for number in beside(name, sections)]
-    show({"numbers": [number.to_json() for number in numbers]}, as_json=as_json, text=lambda: _tables(numbers))
+    outcome = reproduction.run()
+    show(
+        {"numbers": [number.to_json() for number in outcome.numbers], "figures": outcome.figures},
+        as_json=as_json,
+        text=lambda: _drawn(outcome),
+    )
+
+
+def _drawn(outcome: Outcome) -> Any:
+    from rich.console import Group
+
+    lines = [f"{name}: {file}" for name, file in outcome.figures.items()]
+    return Group(_tables(outcome.numbers), *lines)
 
 
 def _tables(numbers: list[Beside]) -> Any:
@@ -91,7 +104,8 @@ def _tables(numbers: list[Beside]) -> Any:
         if key not in drawn:
             drawn[key] = Table("", "", "paper", "ours", "difference", title=" ".join(part for part in key if part))
         cells = (_cell(number.published), _cell(number.ours, number.deviation), _cell(number.difference))
-        drawn[key].add_row(number.row, number.column.replace("_", " "), *cells)
+        row = number.row + (f" ({number.remark})" if number.remark else "")
+        drawn[key].add_row(row, number.column.replace("_", " "), *cells)
     return Group(*drawn.values())
 
 

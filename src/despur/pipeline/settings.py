@@ -176,6 +176,7 @@ class StudySettings(BaseModel):
             :func:`~despur.pipeline.wording.read_wording` reads it; None: OpenAI's templates and the dataset's words.
         detect: looks for a vocabulary's phrases in the images; None: this is left out.
         rank: orders what was seen by how much accuracy hangs on it; None: this is left out.
+        tune: settings that are tried for every method before it is trained; None: none, those given are taken.
         retain: judges every run on classes that were not repaired, too; None: this is left out.
         blend: also judge blends of the original weights and those of the best run on validation.
     """
@@ -194,6 +195,7 @@ class StudySettings(BaseModel):
     embed: EmbedChoices = EmbedChoices()
     detect: DetectSection | None = None
     rank: RankSettings | None = None
+    tune: Annotated[int, Field(ge=1)] | None = None
     mitigate: MitigateSettings = MitigateSettings()
     explain: ExplainSettings = ExplainSettings()
     retain: RetainSettings | None = None

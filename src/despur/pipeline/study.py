@@ -20,8 +20,9 @@ from despur.pipeline.explaining import explain_stage
 from despur.pipeline.ranking import rank_stage, within
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.retaining import retain_stage
-from despur.pipeline.settings import StudySettings
+from despur.pipeline.settings import MitigateSettings, StudySettings
 from despur.pipeline.training import chosen_methods, mitigate_stage
+from despur.pipeline.tuning import tune_stage
 from despur.pipeline.wording import Wording, read_wording, wording_stage
 from despur.progress import Progress, silent
 from despur.report import BackboneSection
@@ -141,7 +142,7 @@ def _run_model(
             ),
             "predict": lambda: predict_stage(embedded),
             **_finding(settings, embedded),
-            "mitigate": lambda: mitigate_stage(embedded, settings.mitigate),
+            "mitigate": lambda: mitigate_stage(embedded, _tuned(settings, embedded)),
             "explain": lambda: explain_stage(embedded, settings.explain),
             **_judging(settings, embedded),
         }
@@ -149,6 +150,13 @@ def _run_model(
             announce(f"{spec}: {name}")
             stage()
     return embedded
+
+
+def _tuned(settings: StudySettings, embedded: Embedded) -> MitigateSettings:
+    """How methods are trained: as the study says, or with the best of as many settings as it lets be tried."""
+    if settings.tune is None:
+        return settings.mitigate
+    return tune_stage(embedded, settings.mitigate, settings.tune)
 
 
 def _judging(settings: StudySettings, embedded: Embedded) -> dict[str, Callable[[], object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,11 @@ import numpy as np
 from despur.data.examples import Dataset
 from despur.mitigate.methods import find_method
 from despur.report import BackboneSection, MethodRow, Spread
-from despur.reproduce.published import TABLE_1, TABLE_2, TABLE_4
+from despur.reproduce.published import TABLE_1, TABLE_2, TABLE_4, TABLE_5
+from despur.reproduce.study import ABLATION, METHODS
+
+COLUMNS = ("average", "worst_group", "aiou_average", "aiou_worst_group")
+"""Of Tables 4 and 5."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,13 @@ class Beside:
     """One number of the paper and ours.
 
     Attributes:
-        table: "table1", "table2" or "table4".
+        table: "table1" to "table5", or "ablation".
         model: the spec; empty where the number is of the data alone.
         row, column: where in the table.
         published: the paper's; None where the paper has none for this model.
         ours: our mean over seeds; None where we have none.
         deviation: our standard deviation over seeds; None for one seed.
+        remark: what belongs beside the number; often nothing.
     """
 
     table: str
@@ -34,6 +39,7 @@ class Beside:
     published: float | None
     ours: float | None
     deviation: float | None = None
+    remark: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -63,9 +69,52 @@ def group_sizes(dataset: Dataset) -> list[Beside]:
 
 
 def beside(table: str, sections: Sequence[BackboneSection]) -> list[Beside]:
-    """Table 2 or Table 4 of every model that was studied."""
-    part = _zero_shot if table == "table2" else _methods
-    return [number for section in sections for number in part(section)]
+    """Table 2, Table 4 or the ablation of every model that was studied."""
+    return [number for section in sections for number in _of_section(table, section)]
+
+
+def _of_section(table: str, section: BackboneSection) -> list[Beside]:
+    if table == "table2":
+        return _zero_shot(section)
+    published = {row.method: row for row in TABLE_4 if row.model == architecture(section.spec)}
+    shown = ("pretrained", *(ABLATION if table == "ablation" else METHODS))
+    return [
+        Beside(
+            table,
+            section.spec,
+            find_method(row.method).title,
+            column,
+            getattr(published[row.method], column) if row.method in published else None,
+            *_mean_and_deviation(row, column),
+        )
+        for row in section.rows
+        if row.method in shown
+        for column in COLUMNS
+    ]
+
+
+def pair_beside(section: BackboneSection, class_accuracy: Mapping[str, Spread]) -> list[Beside]:
+    """Table 5: of each method the accuracy of the class baby pacifier, and the worst group of both classes.
+
+    Args:
+        class_accuracy: of each method, over its seeds.
+    """
+    published = {row.method: row for row in TABLE_5 if row.model == architecture(section.spec)}
+    numbers: list[Beside] = []
+    for row in section.rows:
+        own = {"average": _finite(class_accuracy.get(row.method))}
+        for column in COLUMNS:
+            numbers.append(
+                Beside(
+                    "table5",
+                    section.spec,
+                    find_method(row.method).title,
+                    "accuracy of baby pacifier" if column == "average" else column,
+                    getattr(published[row.method], column) if row.method in published else None,
+                    *(own[column] if column in own else _mean_and_deviation(row, column)),
+                )
+            )
+    return numbers
 
 
 def _zero_shot(section: BackboneSection) -> list[Beside]:
@@ -83,22 +132,6 @@ def _zero_shot(section: BackboneSection) -> list[Beside]:
     ]
 
 
-def _methods(section: BackboneSection) -> list[Beside]:
-    published = {row.method: row for row in TABLE_4 if row.model == architecture(section.spec)}
-    return [
-        Beside(
-            "table4",
-            section.spec,
-            find_method(row.method).title,
-            column,
-            getattr(published[row.method], column) if row.method in published else None,
-            *_mean_and_deviation(row, column),
-        )
-        for row in section.rows
-        for column in ("average", "worst_group", "aiou_average", "aiou_worst_group")
-    ]
-
-
 def architecture(spec: str) -> str:
     """``RN50`` of ``open_clip:RN50/openai``."""
     return spec.partition(":")[2].partition("/")[0].partition(",")[0]
@@ -111,7 +144,10 @@ def _mean_and_deviation(row: MethodRow, column: str) -> tuple[float | None, floa
     90.8% of Table 4.
     """
     name = "adjusted_average" if column == "average" else column
-    spread: Spread | None = getattr(row, name)
+    return _finite(getattr(row, name))
+
+
+def _finite(spread: Spread | None) -> tuple[float | None, float | None]:
     if spread is None or not np.isfinite(spread.mean):
         return None, None
     return spread.mean, spread.deviation if np.isfinite(spread.deviation) else None

@@ -1,4 +1,4 @@
-"""Numbers that the paper prints for Waterbirds (Yang et al., ICML 2023, Section 5); rates and AIoU as fractions."""
+"""Numbers that the paper prints (Yang et al., ICML 2023, Section 5); rates, discrepancies and AIoU as fractions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ RN50, VIT_L = "RN50", "ViT-L-14-336"
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One method with one backbone in Table 4.
+    """One method with one backbone in Table 4 or 5.
 
     Attributes:
         model: open_clip's name of the architecture.
         method: our name of the method.
-        average, worst_group: accuracy.
+        average, worst_group: accuracy; in Table 5 ``average`` is that of the class baby pacifier.
         aiou_average, aiou_worst_group: AIoU, over all images and in the group of lowest accuracy.
     """
 
@@ -67,3 +67,32 @@ TABLE_4 = (
     PublishedRow(VIT_L, "clip+lc+vc+vs", 0.969, 0.905, 0.716, 0.709),
 )
 """Test accuracy and AIoU on Waterbirds."""
+
+
+@dataclass(frozen=True)
+class PublishedShortcut:
+    """A row of Table 3: what RN50 leans on for a class of ImageNet, and what it says without it."""
+
+    class_name: str
+    attribute: str
+    confused_class: str
+    discrepancy: float
+
+
+TABLE_3 = (
+    PublishedShortcut("baby pacifier", "baby", "water bottle", 0.621),
+    PublishedShortcut("can opener", "can", "letter opener", 0.452),
+    PublishedShortcut("eraser", "hand", "pencil case", 0.185),
+    PublishedShortcut("whistle", "ring", "padlock", 0.152),
+    PublishedShortcut("pencil sharpener", "pencil", "pencil case", 0.0837),
+)
+"""Shortcuts of RN50 on ImageNet's training images."""
+
+TABLE_5 = (
+    PublishedRow(RN50, "pretrained", 0.737, 0.308, 0.651, 0.380),
+    PublishedRow(RN50, "clip", 0.941, 0.917, 0.650, 0.571),
+    PublishedRow(RN50, "erm", 0.949, 0.962, 0.661, 0.454),
+    PublishedRow(RN50, "group-dro", 0.896, 0.931, 0.661, 0.568),
+    PublishedRow(RN50, "clip+lc+vc+ls", 0.949, 0.962, 0.720, 0.645),
+)
+"""Baby pacifier against water bottle, trained on the images of both."""

@@ -1,0 +1,272 @@
+"""Tables and figures from the user's downloads: which parts are asked for, and each part in order."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from despur.catalog import load_dataset
+from despur.data.examples import Dataset
+from despur.errors import SettingsError, nearest
+from despur.explain.sheet import to_png
+from despur.pipeline.detecting import check_search, detections_path
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.figures import write_figures
+from despur.pipeline.settings import ModelSettings, StudySettings
+from despur.pipeline.study import StudyOutcome, run_study
+from despur.pipeline.training import load_runs
+from despur.progress import Progress, silent
+from despur.rank import RankSettings
+from despur.report import Spread
+from despur.reproduce.beside import Beside, beside, group_sizes, pair_beside
+from despur.reproduce.effort import Effort, estimate, estimate_search
+from despur.reproduce.searching import Looking, searched
+from despur.reproduce.shortcuts import ranked_pairs, shortcuts_beside, shortcuts_figure
+from despur.reproduce.study import Choices, is_resnet, pair_dataset, pair_study, waterbirds_study
+from despur.workspace import Workspace, read_json, write_whole
+
+ON_WATERBIRDS = ("table1", "table2", "table4", "figure4", "figure5", "ablation")
+ON_IMAGENET = ("table3", "table5", "figure3", "figure6")
+PARTS = tuple(sorted((*ON_WATERBIRDS, *ON_IMAGENET), key=lambda name: (name[0] != "t", name[0] != "f", name)))
+
+SEARCHED, PAIR, SHORTCUTS = "imagenet-pair-search", "imagenet-pair", "imagenet"
+"""Workspaces below the reproduction's own."""
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """What the user has; None: not there.
+
+    Attributes:
+        waterbirds, masks: the download, and CUB's segmentations.
+        imagenet: holds ``train/`` and ``val/``.
+    """
+
+    waterbirds: Path | None = None
+    masks: Path | None = None
+    imagenet: Path | None = None
+
+
+def chosen_parts(asked: Sequence[str], downloads: Downloads) -> list[str]:
+    """The parts that are asked for; of "all" those that the downloads allow.
+
+    Raises:
+        SettingsError: there is no such part, or its download is not named.
+    """
+    given = {"--waterbirds": (downloads.waterbirds, ON_WATERBIRDS), "--imagenet": (downloads.imagenet, ON_IMAGENET)}
+    if not any(place for place, _ in given.values()):
+        raise SettingsError("no download is named", where="reproduce", now=f"give {' or '.join(given)}")
+    if list(asked) == ["all"]:
+        return [name for name in PARTS if any(place and name in parts for place, parts in given.values())]
+    for name in asked:
+        if name not in PARTS:
+            raise SettingsError(
+                f"there is no {name!r} to reproduce", where="reproduce", now=nearest(name, [*PARTS, "all"])
+            )
+        for option, (place, parts) in given.items():
+            if name in parts and place is None:
+                raise SettingsError(f"{name} is of another download", where="reproduce", now=f"give {option}")
+    return list(dict.fromkeys(asked))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out.
+
+    Attributes:
+        numbers: the paper's and ours.
+        figures: files by the figure's name.
+    """
+
+    numbers: list[Beside] = field(default_factory=list[Beside])
+    figures: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Everything that is asked for; each part goes on where it was stopped.
+
+    Attributes:
+        parts: as :func:`chosen_parts` returns them.
+        workspace: a folder for all of it.
+        looking: how ImageNet is searched.
+        rank: how its pairs are counted.
+        announce: is told what starts.
+    """
+
+    parts: Sequence[str]
+    downloads: Downloads
+    workspace: Path
+    choices: Choices
+    looking: Looking
+    device: torch.device
+    rank: RankSettings = field(default_factory=lambda: RankSettings(split="train"))
+    progress: Progress = silent
+    announce: Callable[[str], None] = lambda line: None
+
+    @cached_property
+    def birds(self) -> Dataset:
+        """Waterbirds' examples."""
+        return load_dataset(self.bird_study.dataset)
+
+    @cached_property
+    def bird_study(self) -> StudySettings:
+        """The study of Waterbirds."""
+        place = self.downloads.waterbirds or Path()
+        return waterbirds_study(
+            place, self.workspace, self.choices, masks=self.downloads.masks, ablation="ablation" in self.parts
+        )
+
+    @property
+    def trains_birds(self) -> bool:
+        """Whether anything beside the sizes of groups is asked of Waterbirds."""
+        return bool(set(self.parts) & set(ON_WATERBIRDS[1:]))
+
+    @property
+    def pair_choices(self) -> Choices:
+        """The paper has RN50 alone on ImageNet; a user's own models are all taken."""
+        if self.choices.models != Choices().models:
+            return self.choices
+        models = [spec for spec in self.choices.models if is_resnet(spec)]
+        return replace(self.choices, models=models)
+
+    def model(self, spec: str) -> ModelSettings:
+        """One of the models, as it came."""
+        return ModelSettings(spec=spec, random_weights=self.choices.random_weights)
+
+    def check(self) -> None:
+        """Refuse what cannot begin, before anything is computed.
+
+        Raises:
+            DespurError: a download, a setting or the search is not what it should be.
+        """
+        _ = self.bird_study
+        pair_study(pair_dataset(self.downloads.imagenet or Path()), self.workspace, self.pair_choices)
+        if set(self.parts) & set(ON_IMAGENET):
+            check_search(self.looking.settings())
+        if set(self.parts) & set(ON_WATERBIRDS):
+            _ = self.birds
+
+    def efforts(self) -> list[Effort]:
+        """Time and disk of what every image goes through."""
+        found: list[Effort] = []
+        if self.trains_birds:
+            found += [
+                estimate(self.bird_study.model(spec), len(self.birds), self.device) for spec in self.choices.models
+            ]
+        for parts, dataset in self._imagenet_parts():
+            if set(parts) & set(self.parts):
+                images = load_dataset(dataset)
+                found += [estimate(self.model(spec), len(images), self.device) for spec in self.pair_choices.models]
+                found.append(estimate_search(self.looking.settings(), len(images), self.device))
+        return found
+
+    def _imagenet_parts(self) -> list[tuple[tuple[str, str], str]]:
+        """Each table of ImageNet with its figure, and the dataset of both.
+
+        A dataset has a validation split, so that one training image a class is not counted in Table 3.
+        """
+        place = self.downloads.imagenet
+        if place is None:
+            return []
+        return [(("table3", "figure3"), f"imagenet:{place},heldout=1"), (("table5", "figure6"), pair_dataset(place))]
+
+    def run(self) -> Outcome:
+        """Compute what is not up to date, and lay it beside the paper.
+
+        Raises:
+            DespurError: as for :meth:`check`, or a model, detector or image cannot be had.
+        """
+        outcome = Outcome()
+        if "table1" in self.parts:
+            outcome.numbers.extend(group_sizes(self.birds))
+        if self.trains_birds:
+            self._birds(outcome)
+        for (table, figure), dataset in self._imagenet_parts():
+            if {table, figure} & set(self.parts):
+                (self._shortcuts if table == "table3" else self._pair)(outcome, dataset)
+        outcome.numbers.sort(key=lambda number: PARTS.index(number.table))
+        return outcome
+
+    def _birds(self, outcome: Outcome) -> None:
+        studied = self._studied(self.bird_study)
+        for name in ("table2", "table4", "ablation"):
+            if name in self.parts:
+                outcome.numbers.extend(beside(name, studied.sections))
+        for figure, resnet in (("figure4", True), ("figure5", False)):
+            for spec, folder in zip(self.choices.models, studied.workspaces, strict=True):
+                if figure in self.parts and is_resnet(spec) is resnet:
+                    outcome.figures[figure] = self._methods_figure(figure, folder)
+
+    def _studied(self, study: StudySettings) -> StudyOutcome:
+        return run_study(
+            study, device=self.device, title="despur reproduce", progress=self.progress, announce=self.announce
+        )
+
+    def _shortcuts(self, outcome: Outcome, dataset: str) -> None:
+        for number, spec in enumerate(self.pair_choices.models):
+            self.announce(f"{spec}: what it leans on over ImageNet")
+            folder = self.workspace / SHORTCUTS / str(number)
+            search = self.looking.settings("train")
+            with searched(
+                dataset, folder, self.model(spec), search, device=self.device, progress=self.progress
+            ) as embedded:
+                numbers = shortcuts_beside(spec, ranked_pairs(embedded, self.rank))
+                if "table3" in self.parts:
+                    outcome.numbers.extend(numbers)
+                if "figure3" in self.parts:
+                    file = self.workspace / "figures" / f"figure3{f'-{number}' if number else ''}.png"
+                    with write_whole(file) as temporary:
+                        to_png(shortcuts_figure(embedded, numbers)).save(temporary, format="PNG", optimize=True)
+                    outcome.figures[file.stem] = str(file)
+
+    def _pair(self, outcome: Outcome, dataset: str) -> None:
+        imagenet = self.downloads.imagenet or Path()
+        for number, spec in enumerate(self.pair_choices.models):
+            self.announce(f"{spec}: which images of the two classes show {self.looking.attribute}")
+            found = self.workspace / SEARCHED / str(number)
+            with searched(
+                dataset, found, self.model(spec), self.looking.settings(), device=self.device, progress=self.progress
+            ) as embedded:
+                detections = detections_path(embedded.workspace)
+            choices = replace(self.pair_choices, models=[spec])
+            attributed = pair_dataset(imagenet, self.looking.attribute, detections)
+            studied = self._studied(pair_study(attributed, self.workspace / PAIR / str(number), choices))
+            if "table5" in self.parts:
+                outcome.numbers.extend(pair_beside(studied.sections[0], class_accuracies(studied.workspaces[0])))
+            if "figure6" in self.parts:
+                name = f"figure6{f'-{number}' if number else ''}"
+                outcome.figures[name] = self._methods_figure(name, studied.workspaces[0])
+
+    def _methods_figure(self, name: str, folder: Path) -> str:
+        """The figure of a finished study, beside the others."""
+        workspace = Workspace.open(folder)
+        with workspace.lock():
+            files = write_figures(Embedded(workspace, self.device, progress=self.progress))
+        methods = next(file for file in files if file.name == "methods.png")
+        target = self.workspace / "figures" / f"{name}.png"
+        with write_whole(target) as temporary:
+            shutil.copyfile(methods, temporary)
+        return str(target)
+
+
+def class_accuracies(folder: Path, place: int = 0) -> Mapping[str, Spread]:
+    """Of each method, the test accuracy of one class over its seeds, from the groups that ``metrics.json`` holds.
+
+    Args:
+        place: of the class among the dataset's.
+    """
+    workspace = Workspace.open(folder)
+    values: dict[str, list[float]] = {}
+    for name, run in load_runs(workspace).items():
+        if run.diverged_step is None:
+            groups = read_json(workspace.path("runs", name, "metrics.json"))["accuracy"]["groups"]
+            own = [group for group in groups[2 * place : 2 * place + 2] if group["n"]]
+            right = sum(group["n"] * group["accuracy"] for group in own)
+            values.setdefault(run.method, []).append(right / sum(group["n"] for group in own))
+    return {method: Spread.over(rates) for method, rates in values.items()}
