@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from despur.cli import app
 from despur.errors import SettingsError
+from despur.pipeline.settings import ModelSettings, SearchSettings
 from despur.reproduce import Downloads, chosen_parts
-from despur.reproduce.shortcuts import shortcuts_beside
+from despur.reproduce.searching import searched
+from despur.reproduce.shortcuts import ranked_pairs, shortcuts_beside, shortcuts_figure
 from despur.workspace import read_parquet
 
 
@@ -89,3 +92,22 @@ def test_table_3_lays_the_papers_pairs_beside_ours_and_names_our_strongest():
     assert numbers[0].remark == "paper: taken for water bottle; ours: padlock"
     assert numbers[1].ours is None
     assert shortcuts_beside("open_clip:RN101/openai", ranked)[0].published is None
+
+
+def test_figure_3_has_a_row_for_each_pair_with_an_image_right_with_and_one_wrong_without(
+    imagenet: Path, tmp_path: Path
+):
+    dataset = f"table:{imagenet.parent / 'scenes' / 'examples.csv'}"
+    search = SearchSettings(detector="column")
+    model = ModelSettings(spec="birdland:resnet")
+    with searched(dataset, tmp_path / "work", model, search, device=torch.device("cpu")) as embedded:
+        numbers = shortcuts_beside(model.spec, ranked_pairs(embedded))
+        sheet = shortcuts_figure(embedded, numbers)
+    assert sheet.rows, "the built-in model leans on nothing here"
+    for row in sheet.rows:
+        name = row.heading.partition(":")[0]
+        photograph, right, other, wrong = row.cells
+        assert right.lines == (f"says {name}",)
+        assert wrong.lines != right.lines
+        assert (right.wrong, wrong.wrong) == (False, True)
+        assert photograph.image.tobytes() != other.image.tobytes()
