@@ -13,6 +13,7 @@ from despur.cli import app
 from despur.errors import SettingsError
 from despur.reproduce import Beside, Choices, group_sizes, waterbirds_study
 from despur.reproduce.beside import architecture
+from despur.reproduce.study import TRIED
 
 
 def despur(*arguments: str | Path) -> Result:
@@ -74,10 +75,13 @@ def test_an_unknown_table_is_told_with_the_nearest_one(birds: Path, tmp_path: Pa
     assert "table4" in said.output
 
 
-def test_the_two_recipes_are_the_papers_and_the_released_commands():
+def test_recipes_are_the_papers_the_released_commands_and_the_tuned_ones():
     paper = waterbirds_study(Path("d"), Path("w")).mitigate
     assert (paper.train["learning_rate"], paper.train["weight_decay"], paper.train["epochs"]) == (1e-5, 1e-4, 300)
     assert paper.by_model["open_clip:ViT-L-14-336/openai"]["erm"] == {"batch_size": 32}
+    tuned = waterbirds_study(Path("d"), Path("w"), Choices(recipe="tuned"))
+    assert tuned.tune == TRIED
+    assert waterbirds_study(Path("d"), Path("w")).tune is None
     released = waterbirds_study(Path("d"), Path("w"), Choices(["open_clip:RN50/openai"], "released"))
     assert released.trainable == "attention-pool"
     assert released.mitigate.train["similarity"] == "cosine"
