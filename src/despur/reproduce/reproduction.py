@@ -145,7 +145,6 @@ class Reproduction:
         Raises:
             DespurError: a download, a setting or the search is not what it should be.
         """
-        _ = self.bird_study
         pair_study(pair_dataset(self.downloads.imagenet or Path()), self.workspace, self.pair_choices)
         if set(self.parts) & set(ON_IMAGENET):
             check_search(self.looking.settings())
