@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from despur.pipeline.embedded import Embedded
 from despur.pipeline.tuning import tune_stage
 from despur.workspace import Workspace
 
-SETTINGS = MitigateSettings(methods=("erm", "jtt"), seeds=2, train={"epochs": 16, "batch_size": 16})
+SETTINGS = MitigateSettings(methods=("erm",), seeds=2, train={"epochs": 4, "batch_size": 16})
 
 TUNE = """
 import sys
@@ -42,22 +43,43 @@ def tuned(root: Path, count: int) -> dict[str, str]:
     return {str(file.relative_to(root)): hashlib.blake2b(file.read_bytes()).hexdigest() for file in sorted(files)}
 
 
-@pytest.mark.parametrize(
-    ("moment", "count"),
-    [(1, 4), *(pytest.param(moment, 64, marks=pytest.mark.slow) for moment in range(2, 6))],
-)
-def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
-    moment: int, count: int, finished: Embedded, tmp_path: Path
-) -> None:
-    one, other = (Path(shutil.copytree(finished.workspace.root, tmp_path / name)) for name in ("one", "other"))
-    started = time.perf_counter()
-    whole = tuned(one, count)
-    seconds = time.perf_counter() - started
-    assert {"tuning/erm.json", "tuning/jtt.json", "runs/jtt-seed1/heads.safetensors"} <= whole.keys()
-    command = [sys.executable, "-c", TUNE, str(other), str(count), str(Path(__file__).parent)]
+def killed(root: Path, count: int, wait: Callable[[], object]) -> None:
+    """Begin a search in another process, and kill it after waiting."""
+    command = [sys.executable, "-c", TUNE, str(root), str(count), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(float(np.random.default_rng(moment).uniform(0, seconds)))
+        wait()
         process.kill()
-    assert tuned(other, count) == whole
+
+
+@pytest.fixture
+def two(finished: Embedded, tmp_path: Path) -> tuple[Path, Path]:
+    """The same workspace twice, with nothing tuned."""
+    one, other = (Path(shutil.copytree(finished.workspace.root, tmp_path / name)) for name in ("one", "other"))
+    return one, other
+
+
+def test_a_search_that_is_killed_after_its_first_rung_goes_on_with_what_that_found(two: tuple[Path, Path]) -> None:
+    ledger = two[1] / "tuning" / ".erm.ledger.json"
+
+    def first_rung() -> None:
+        patience = time.monotonic() + 60
+        while not ledger.exists() and time.monotonic() < patience:
+            time.sleep(0.001)
+
+    killed(two[1], 16, first_rung)
+    whole = tuned(two[0], 16)
+    assert {"tuning/erm.json", "runs/erm-seed1/heads.safetensors"} <= whole.keys()
+    assert ledger.exists(), "it was killed before it ended"
+    assert tuned(two[1], 16) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(4))
+def test_a_search_that_is_killed_at_any_moment_ends_with_the_same_bytes(moment: int, two: tuple[Path, Path]) -> None:
+    started = time.perf_counter()
+    whole = tuned(two[0], 64)
+    seconds = time.perf_counter() - started
+    killed(two[1], 64, lambda: time.sleep(float(np.random.default_rng(moment).uniform(0, seconds))))
+    assert tuned(two[1], 64) == whole
