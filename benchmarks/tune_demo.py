@@ -26,7 +26,7 @@ from despur.mitigate.tuning import draw_settings, search_space
 from despur.pipeline.chosen import validation_worst_group
 from despur.pipeline.demo import EPOCHS, SETTINGS_FILE
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.settings import DEFAULT_METHODS
+from despur.pipeline.settings import PAPER_METHODS
 from despur.pipeline.training import make_study
 from despur.workspace import Workspace, write_json
 
@@ -40,7 +40,7 @@ def search(workspace: Path, budget: int) -> dict[str, dict[str, Any]]:
     embedded = Embedded(Workspace.open(workspace), torch.device("cpu"))
     study = make_study(embedded, embedded.dataset.attribute())
     found: dict[str, dict[str, Any]] = {}
-    for name in DEFAULT_METHODS:
+    for name in PAPER_METHODS:
         method = find_method(name)
         base = TrainSettings.checked(method.settings, epochs=EPOCHS)
         scored: list[tuple[float, TrainSettings]] = []

@@ -139,3 +139,9 @@ def test_the_probe_refuses_feature_maps(study: Study) -> None:
 )
 def test_a_method_says_what_it_is_given_beside_images_and_labels(losses: str, note: str) -> None:
     assert method_from_losses(losses).note == note
+
+
+def test_despur_is_the_recommended_method() -> None:
+    assert find_method("despur") is METHODS["group-dro"]
+    with pytest.raises(SettingsError, match="did you mean 'despur'"):
+        find_method("desper")

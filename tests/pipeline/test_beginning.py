@@ -6,7 +6,7 @@ import pytest
 
 from despur.catalog import load_dataset
 from despur.errors import DataError, SettingsError
-from despur.pipeline import DEFAULT_METHODS, read_study
+from despur.pipeline import PAPER_METHODS, read_study
 from despur.pipeline.beginning import begin_study, guess_spec
 
 
@@ -51,7 +51,7 @@ def test_the_file_is_a_study_of_the_same_dataset(waterbirds_home: Path, tmp_path
     begun = begin_study(waterbirds_home, tmp_path / "study.yaml", model="birdland:vit")
     study = read_study(begun.file)
     assert study.models == ("birdland:vit",)
-    assert study.mitigate.methods == DEFAULT_METHODS
+    assert study.mitigate.methods == PAPER_METHODS
     assert study.mitigate.attribute == "water"
     assert load_dataset(study.dataset).table.equals(load_dataset(begun.spec).table)
     assert begun.seen[0] == "40 images: 18 train, 12 val, 10 test"

@@ -9,10 +9,10 @@ from despur.mitigate.methods import find_method
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.tuning import search_space
 from despur.pipeline.demo import EPOCHS, MODELS, SETTINGS_FILE, demo_study
-from despur.pipeline.settings import DEFAULT_METHODS
+from despur.pipeline.settings import PAPER_METHODS
 
 FOUND = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
-TRAINED = [name for name in DEFAULT_METHODS if find_method(name).terms(TrainSettings())]
+TRAINED = [name for name in PAPER_METHODS if find_method(name).terms(TrainSettings())]
 
 
 def test_every_trained_method_has_settings_for_every_model():

@@ -206,7 +206,7 @@ def test_the_command_is_copied(url: str, chromium: Any, work: Path) -> None:
     page.goto(f"{url}/summary")
     page.click("text=Copy")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == f"despur mitigate -w {work} --groups verdicts --losses clip,vc,lc,ls"
+    assert copied == f"despur mitigate -w {work} --groups verdicts --tune 16"
     context.close()
 
 

@@ -69,7 +69,7 @@ def test_the_last_verdict_leads_to_the_summary_with_the_command(review: Open) ->
     assert answer.url.path == "/summary"
     said = text_of(answer.text)
     assert "Everything is judged" in said
-    assert f"despur mitigate -w {review.workspace.root} --groups verdicts --losses clip,vc,lc,ls" in said
+    assert f"despur mitigate -w {review.workspace.root} --groups verdicts --tune 16" in said
 
 
 def test_the_same_press_sent_twice_is_one_verdict(review: Open) -> None:
@@ -174,8 +174,8 @@ def test_two_people_see_each_others_verdicts_and_where_they_differ(open_review: 
 def test_the_command_is_one_for_all_pairs_and_names_an_attribute_where_the_dataset_has_several() -> None:
     outcomes = {("a", "it's"): "spurious", ("b", "water"): "spurious", ("c", "land"): "healthy"}
     command = mitigate_command("/my work", outcomes, ["land", "water"])
-    assert command == "despur mitigate -w '/my work' --groups verdicts --attribute water --losses clip,vc,lc,ls"
-    assert mitigate_command("w", outcomes, ["water"]) == "despur mitigate -w w --groups verdicts --losses clip,vc,lc,ls"
+    assert command == "despur mitigate -w '/my work' --groups verdicts --attribute water --tune 16"
+    assert mitigate_command("w", outcomes, ["water"]) == "despur mitigate -w w --groups verdicts --tune 16"
     assert mitigate_command("w", {("c", "land"): "healthy", ("a", "b"): "disputed"}, []) is None
 
 

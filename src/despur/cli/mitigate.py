@@ -39,7 +39,8 @@ def _numbers(pairs: list[str], option: str, example: str) -> dict[str, float]:
 def mitigate(
     workspace: WorkspaceOption,
     method: Annotated[
-        list[str] | None, typer.Option("--method", "-M", help="erm, group-dro, ...; may be given several times.")
+        list[str] | None,
+        typer.Option("--method", "-M", help="despur, erm, group-dro, ...; may be repeated."),
     ] = None,
     losses: Annotated[str | None, typer.Option(help="Losses instead of a named method: clip,vc,lc,ls.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Weight of a loss, as ls=0.5; 1 where not given.")] = None,
@@ -84,16 +85,17 @@ def mitigate(
 ) -> None:
     """Retrain the projections so that the model stops leaning on the attribute; goes on where it was stopped.
 
-    Without --method or --losses, every row of the paper's Table 4 is trained.
+    Without --method or --losses it is --method despur, the recommended one: Group DRO over the groups it is told.
 
-    Examples: despur mitigate -w WORK --losses clip,vc,lc,ls --seeds 5
-              despur mitigate -w WORK --method group-dro --lr 1e-4
+    Examples: despur mitigate -w WORK --tune 16 --seeds 5
+              despur mitigate -w WORK --losses clip,vc,lc,ls --lr 1e-4
               despur mitigate -w WORK --method jtt --tune 64 --seeds 5
               despur mitigate -w WORK --method group-dro --verdicts verdicts.csv
     """
+    from despur.mitigate.methods import DESPUR
     from despur.mitigate.methods.pretrained import PRETRAINED
     from despur.mitigate.trainer import DivergedError
-    from despur.pipeline import DEFAULT_METHODS, MitigateSettings, mitigate_stage
+    from despur.pipeline import MitigateSettings, mitigate_stage
     from despur.pipeline.chosen import unhelped, validation_worst_group
     from despur.pipeline.comparing import small_groups
     from despur.pipeline.grouping import groups_of
@@ -104,7 +106,7 @@ def mitigate(
     from despur.pipeline.training import load_runs, options_by_method
     from despur.pipeline.tuning import judged_runs, tune_stage
 
-    names = [*(method or []), *([] if losses is None else [losses.replace(",", "+")])] or list(DEFAULT_METHODS)
+    names = [*(method or []), *([] if losses is None else [losses.replace(",", "+")])] or [DESPUR]
     given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -5,7 +5,7 @@ from despur.pipeline.evaluation import evaluate_stage
 from despur.pipeline.explaining import explain_stage
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.settings import (
-    DEFAULT_METHODS,
+    PAPER_METHODS,
     ExplainSettings,
     MitigateSettings,
     ModelSettings,
@@ -16,7 +16,7 @@ from despur.pipeline.study import run_study
 from despur.pipeline.training import mitigate_stage
 
 __all__ = [
-    "DEFAULT_METHODS",
+    "PAPER_METHODS",
     "ExplainSettings",
     "MitigateSettings",
     "ModelSettings",

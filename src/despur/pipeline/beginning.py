@@ -20,7 +20,7 @@ from despur.data.paths import absolute
 from despur.data.table import NEEDED
 from despur.data.waterbirds import FOLDERS as WATERBIRDS_FOLDERS
 from despur.errors import DataError, SettingsError
-from despur.pipeline.settings import DEFAULT_METHODS
+from despur.pipeline.settings import PAPER_METHODS
 from despur.workspace import write_whole
 
 MODEL = "open_clip:RN50/openai"
@@ -166,7 +166,7 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
     yield ""
     yield "mitigate:"
     yield from _about_attribute(dataset)
-    yield f"  methods: [{', '.join(DEFAULT_METHODS)}]"
+    yield f"  methods: [{', '.join(PAPER_METHODS)}]"
     yield "  seeds: 1  # runs a method; three or more tell luck from merit"
     yield "  # train: {epochs: 300}  # for every method, over its own settings"
     yield ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from despur.pipeline.settings import ExplainSettings, MitigateSettings, StudySettings
+from despur.pipeline.settings import PAPER_METHODS, ExplainSettings, MitigateSettings, StudySettings
 
 MODELS = ("birdland:resnet", "birdland:vit")
 
@@ -36,6 +36,8 @@ def demo_study(folder: Path, *, quick: bool = False, seed: int = 0) -> StudySett
         models=MODELS[:1] if quick else MODELS,
         workspace=folder.resolve(),
         seed=seed,
-        mitigate=MitigateSettings(seeds=1 if quick else 5, seed=seed, train={"epochs": EPOCHS}, by_model=by_model),
+        mitigate=MitigateSettings(
+            methods=PAPER_METHODS, seeds=1 if quick else 5, seed=seed, train={"epochs": EPOCHS}, by_model=by_model
+        ),
         explain=ExplainSettings(images=200 if quick else 500),
     )

@@ -12,6 +12,7 @@ from despur.data.quarantine import MAX_UNREADABLE
 from despur.detect import DetectSettings
 from despur.errors import SettingsError, nearest
 from despur.features.batching import EmbedChoices
+from despur.mitigate.methods import RECOMMENDED
 from despur.rank import RankSettings
 from despur.workspace import read_yaml
 
@@ -33,7 +34,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-DEFAULT_METHODS = ("clip", "erm", "erm-prior", "group-dro", "clip+lc+vc+ls", "clip+lc+vc+vs")
+PAPER_METHODS = ("clip", "erm", "erm-prior", "group-dro", "clip+lc+vc+ls", "clip+lc+vc+vs")
 """The rows of the paper's Table 4 below the pre-trained model, and ERM with the class prior."""
 
 
@@ -95,7 +96,7 @@ class MitigateSettings(BaseModel):
     """Which methods are trained, and how.
 
     Attributes:
-        methods: names of methods, or losses joined by plus signs.
+        methods: names of methods, or losses joined by plus signs; by default what "despur" stands for.
         attribute: the spurious attribute; None: the only one there is.
         groups: whose groups methods are told and selected by: the attribute's, or those of all pairs that were judged
             spurious, by what the detector saw ("verdicts") or by its scores ("soft-verdicts"); None: the attribute's
@@ -111,7 +112,7 @@ class MitigateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    methods: Annotated[tuple[str, ...], BeforeValidator(several)] = DEFAULT_METHODS
+    methods: Annotated[tuple[str, ...], BeforeValidator(several)] = (RECOMMENDED,)
     attribute: str | None = None
     groups: Literal["attribute", "verdicts", "soft-verdicts"] | None = None
     seeds: Annotated[int, Field(ge=1)] = 1

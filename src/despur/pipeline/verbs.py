@@ -20,7 +20,7 @@ from despur.features.batching import EmbedChoices
 from despur.features.encode import encode_images
 from despur.features.precision import Precision
 from despur.metrics import AccuracyReport
-from despur.mitigate.methods import find_method
+from despur.mitigate.methods import DESPUR, find_method
 from despur.mitigate.runs import Run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.trainer import train
@@ -133,7 +133,7 @@ def rank(embedded: EmbeddedImages, detections: pa.Table, **settings: object) -> 
 
 def mitigate(
     embedded: EmbeddedImages,
-    method: str = "clip+lc+vc+ls",
+    method: str = DESPUR,
     *,
     attribute: str | None = None,
     seeds: Sequence[int] = (0,),
@@ -142,7 +142,7 @@ def mitigate(
     """Retrain the heads with one method, one run a seed, all side by side.
 
     Args:
-        method: a name ("group-dro") or losses joined by plus signs ("clip+vc+ls").
+        method: a name ("despur", the recommended one) or losses joined by plus signs ("clip+vc+ls").
         attribute: the spurious attribute; None: the only one there is.
         seeds: of the order of the images, one a run.
         settings: fields of :class:`~despur.mitigate.settings.TrainSettings`, over the method's own defaults.

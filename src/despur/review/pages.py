@@ -195,6 +195,7 @@ def show_summary(request: Request, session: SessionDep, who: Who, chosen: Chosen
         disagreements=disagreements(judgements),
         attributes=attributes,
         command=mitigate_command(str(session.workspace.root), outcomes, attributes),
+        export=shlex.join(["despur", "verdicts", "export", "verdicts.csv", "-w", str(session.workspace.root)]),
     )
 
 
@@ -209,7 +210,7 @@ def mitigate_command(root: str, outcomes: Mapping[Pair, Outcome | None], attribu
         return None
     known = [attribute for attribute in spurious if attribute in attributes]
     judged_by = ["--attribute", known[0]] if known and len(attributes) > 1 else []
-    command = ["despur", "mitigate", "-w", root, "--groups", "verdicts", *judged_by, "--losses", "clip,vc,lc,ls"]
+    command = ["despur", "mitigate", "-w", root, "--groups", "verdicts", *judged_by, "--tune", "16"]
     return shlex.join(command)
 
 
