@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from despur.errors import DataError, WorkspaceError
-from despur.pipeline import StudySettings, run_study
+from despur.detect import detect_to_table, load
+from despur.errors import DataError, ModelError, WorkspaceError
+from despur.pipeline import StudySettings, detecting, run_study
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_parquet
@@ -88,3 +90,41 @@ def test_a_study_of_images_without_attributes_finds_and_then_waits_for_verdicts(
     refused = found.model_copy(update={"mitigate": found.mitigate.model_copy(update={"groups": "attribute"})})
     with pytest.raises(DataError, match="attribute"):
         run_study(refused, device=CPU)
+
+
+def test_the_same_images_are_searched_once_for_all_models_of_a_study(
+    birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[Path] = []
+
+    def counted(dataset: Any, detector: Any, vocabulary: Any, path: Path, *more: Any, **options: Any) -> Any:
+        searched.append(path)
+        return detect_to_table(dataset, detector, vocabulary, path, *more, **options)
+
+    monkeypatch.setattr(detecting, "detect_to_table", counted)
+    models = ["birdland:vit", "birdland:resnet"]
+    detect = {"detector": "birdland:detector", "vocabulary": "birdland"}
+    done = run_study(study(birds, tmp_path / "work", models=models, detect=detect), device=CPU)
+    one, other = (folder / "detections.parquet" for folder in done.workspaces)
+    assert searched == [one]
+    assert one.read_bytes() == other.read_bytes()
+    assert (done.workspaces[1] / "discrepancies.parquet").is_file()
+    run_study(
+        study(birds, tmp_path / "work", models=models, detect={"detector": "tagger", "vocabulary": "birdland"}),
+        device=CPU,
+    )
+    assert one.read_bytes() != other.read_bytes()  # the model itself was asked
+
+
+def test_a_detector_that_cannot_be_had_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(repository: str, *files: str) -> None:
+        raise OSError("nothing answers")
+
+    monkeypatch.setattr(load, "expect_files", nobody)
+    nowhere = study(tmp_path / "no such folder", tmp_path / "work", detect={"detector": "owlvit"})
+    with pytest.raises(ModelError, match=r"owlvit-base-patch32.*cannot be had") as told:
+        run_study(nowhere, device=CPU)
+    assert "--detector hf:DIR" in told.value.now
+    assert not (tmp_path / "work").exists()

@@ -1,7 +1,7 @@
 """Detection: which phrases of a vocabulary are seen in which images, and where."""
 
 from despur.detect.column import column_detections
-from despur.detect.load import CHECKPOINTS, load_detector
+from despur.detect.load import CHECKPOINTS, expect_detector, load_detector
 from despur.detect.protocol import Detections, Detector, Queries
 from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, to_table
@@ -20,6 +20,7 @@ __all__ = [
     "Vocabulary",
     "column_detections",
     "detect_to_table",
+    "expect_detector",
     "load_detector",
     "load_vocabulary",
     "named_classes",

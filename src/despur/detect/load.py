@@ -101,12 +101,34 @@ def load_detector(
     try:
         return _from_checkpoint(name, spec, device, chosen)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"the detector {name!r} cannot be had ({reason})",
-            where=spec,
-            now="download its folder where there is a network and name it with --detector hf:DIR, or use tagger",
-        ) from error
+        raise _absent(name, spec, error) from error
+
+
+def expect_detector(spec: str) -> None:
+    """Return if a detector's files are here, or the hub that has them answers; reads no weights.
+
+    Raises:
+        SettingsError: the spec is unknown.
+        ModelError: the files cannot be had.
+    """
+    if spec.partition(":")[0] in DETECTORS:
+        return
+    name = checkpoint_of(spec)
+    if Path(name).expanduser().is_dir():
+        return
+    try:
+        expect_files(name, "config.json")
+    except OSError as error:
+        raise _absent(name, spec, error) from error
+
+
+def _absent(name: str, spec: str, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        f"the detector {name!r} cannot be had ({reason})",
+        where=spec,
+        now="download its folder where there is a network and name it with --detector hf:DIR, or use tagger",
+    )
 
 
 def checkpoint_of(spec: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,6 +25,7 @@ from despur.detect import (
     Vocabulary,
     column_detections,
     detect_to_table,
+    expect_detector,
     load_detector,
     load_vocabulary,
     named_classes,
@@ -32,7 +34,6 @@ from despur.detect import (
     to_table,
     write_detections,
 )
-from despur.detect.load import checkpoint_of
 from despur.detect.protocol import Detector
 from despur.detect.ray_search import ray_search
 from despur.detect.searching import SearchEngine, search_here
@@ -43,9 +44,9 @@ from despur.features.predict import PREDICTED_AT_ONCE
 from despur.features.ray_actors import RaySettings
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint, table_fingerprint
-from despur.pipeline.runner import run_stage
+from despur.pipeline.runner import is_current, run_stage
 from despur.pipeline.settings import SearchSettings
-from despur.workspace import Workspace, fingerprint
+from despur.workspace import Workspace, fingerprint, write_whole
 
 DETECT = "detect"
 COLUMN = "column"
@@ -211,15 +212,16 @@ def check_search(settings: SearchSettings) -> None:
     """Tell what a search cannot begin with, before any image is read and any model is built.
 
     Raises:
-        DespurError: as :func:`detect_stage`, as far as that can be known without the images.
+        DespurError: as :func:`detect_stage`, as far as that can be known without the images: a detector's files
+            that are neither here nor within reach, too.
     """
     if settings.split is not None:
         check_split(settings.split)
     if settings.detector == COLUMN:
         return
     read_vocabulary(settings.vocabulary)
-    if not is_built_in(settings.detector) and settings.detector != TAGGER:
-        checkpoint_of(settings.detector)
+    if not is_built_in(settings.detector):
+        expect_detector(settings.detector)
 
 
 def _without_synonyms(embedded: EmbeddedImages, vocabulary: Vocabulary, cosine: float) -> Vocabulary:
@@ -239,6 +241,7 @@ def detect_stage(
     search: DetectSettings | None = None,
     actors: RaySettings | None = None,
     max_unreadable: float = MAX_UNREADABLE,
+    searched_before: Sequence[Workspace] = (),
 ) -> bool:
     """Write ``detections.parquet``; returns whether anything was computed. A stopped search goes on at its last shard.
 
@@ -246,6 +249,8 @@ def detect_stage(
         search: batches, shards and threads; they change nothing in the outcome.
         actors: of Ray that look, here or on a cluster; None: this process does. They change nothing either.
         max_unreadable: accepted share of images that cannot be read or judged, in [0, 1].
+        searched_before: workspaces of other models; one that holds the outcome of the same search, which then hangs on
+            no model, is read in its place.
 
     Raises:
         DataError: more than ``max_unreadable`` of the images cannot be judged; or the split or attribute is not there.
@@ -262,16 +267,22 @@ def detect_stage(
     _ = embedded.record
     begun = Search(embedded, settings, actors)
     path = detections_path(embedded.workspace)
+    asked, state = settings.model_dump(mode="json"), begun.state()
 
     def work() -> None:
+        for other in searched_before:
+            if is_current(other, DETECT, asked, state, [detections_path(other)]):
+                with write_whole(path) as temporary:
+                    shutil.copyfile(detections_path(other), temporary)
+                return
         searched = begun.run(path, search)
         check_unreadable(quarantine_table(searched.quarantined), len(begun.dataset), max_unreadable)
 
     return run_stage(
         embedded.workspace,
         DETECT,
-        settings=settings.model_dump(mode="json"),
-        inputs=begun.state(),
+        settings=asked,
+        inputs=state,
         outputs=[path],
         work=work,
     )

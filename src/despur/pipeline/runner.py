@@ -35,8 +35,7 @@ def run_stage(
         Whether the work was done now.
     """
     state = fingerprint(settings, inputs)
-    record = workspace.record(stage)
-    if record is not None and record.inputs == state and not damaged_outputs(workspace, record, outputs):
+    if is_current(workspace, stage, settings, inputs, outputs):
         return False
     # Stopped halfway, the stage's files are neither the old outcome nor the new one.
     workspace.forget(stage)
@@ -54,6 +53,16 @@ def run_stage(
         ),
     )
     return True
+
+
+def is_current(
+    workspace: Workspace, stage: str, settings: dict[str, Any], inputs: str, outputs: Sequence[Path]
+) -> bool:
+    """Whether a workspace holds the outcome of a stage with these settings and inputs, whole."""
+    record = workspace.record(stage)
+    if record is None or record.inputs != fingerprint(settings, inputs):
+        return False
+    return not damaged_outputs(workspace, record, outputs)
 
 
 def damaged_outputs(workspace: Workspace, record: StageRecord, outputs: Iterable[Path]) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +65,10 @@ def run_study(
         chosen_methods(settings.mitigate, spec)
     find_map_method(settings.explain.method)
     wording = read_wording(settings.prompts)
-    if settings.detect is not None:
-        check_search(settings.detect.search)
     if settings.detect is not None and settings.rank is not None:
         within(settings.rank, settings.detect.split)
+    if settings.detect is not None:
+        check_search(settings.detect.search)
     announce(f"reading {settings.dataset}")
     dataset = load_dataset(
         settings.dataset,
@@ -79,7 +79,10 @@ def run_study(
     )
     if dataset.attributes or settings.mitigate.groups == "attribute" or settings.mitigate.attribute is not None:
         dataset.attribute(settings.mitigate.attribute)
-    opened = [_run_model(settings, spec, dataset, wording, device, progress, announce) for spec in settings.models]
+    opened: list[Embedded] = []
+    for spec in settings.models:
+        searched = [embedded.workspace for embedded in opened]
+        opened.append(_run_model(settings, spec, dataset, wording, device, progress, announce, searched))
     report = settings.workspace / "report.html"
     sections = report_stage(opened, report, title=title)
     return StudyOutcome(report, [embedded.workspace.root for embedded in opened], sections)
@@ -112,6 +115,7 @@ def _run_model(
     device: torch.device,
     progress: Progress,
     announce: Callable[[str], None],
+    searched: Sequence[Workspace],
 ) -> Embedded:
     def waiting() -> None:
         announce(f"waiting for another process to finish with {folder}")
@@ -141,7 +145,7 @@ def _run_model(
                 progress=progress,
             ),
             "predict": lambda: predict_stage(embedded),
-            **_finding(settings, embedded),
+            **_finding(settings, embedded, searched),
             "mitigate": lambda: mitigate_stage(embedded, _tuned(settings, embedded)),
             "explain": lambda: explain_stage(embedded, settings.explain),
             **_judging(settings, embedded),
@@ -171,13 +175,23 @@ def _judging(settings: StudySettings, embedded: Embedded) -> dict[str, Callable[
     return stages
 
 
-def _finding(settings: StudySettings, embedded: Embedded) -> dict[str, Callable[[], object]]:
-    """The stages that find shortcuts, where a study asks for them; verdicts on them are read by ``mitigate``."""
+def _finding(
+    settings: StudySettings, embedded: Embedded, searched: Sequence[Workspace]
+) -> dict[str, Callable[[], object]]:
+    """The stages that find shortcuts, where a study asks for them; verdicts on them are read by ``mitigate``.
+
+    Args:
+        searched: workspaces of the study's models before this one.
+    """
     stages: dict[str, Callable[[], object]] = {}
     detect, rank = settings.detect, settings.rank
     if detect is not None:
         stages["detect"] = lambda: detect_stage(
-            embedded, detect.search, search=detect.effort, max_unreadable=settings.max_unreadable
+            embedded,
+            detect.search,
+            search=detect.effort,
+            max_unreadable=settings.max_unreadable,
+            searched_before=searched,
         )
     if rank is not None:
         stages["rank"] = lambda: rank_stage(embedded, rank)
