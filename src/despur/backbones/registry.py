@@ -218,6 +218,8 @@ def tokenizer_of(choice: Choice, config: dict[str, Any]) -> Tokenizer:
     name = settings.get("hf_tokenizer_name")
     if not name:
         return open_clip.get_tokenizer(choice.architecture, context_length=settings.get("context_length"))
+    if name == "." and choice.repository:
+        name = choice.repository  # what our own export says of a vocabulary that lies beside the weights
     beside = choice.folder or (choice.file.parent if choice.file else None)
     here = beside is not None and any((beside / file).is_file() for file in TOKENIZER_FILES)
     try:
