@@ -32,10 +32,18 @@ print("the same")
 """
 
 
+OPTIONAL = ("config.json", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
+"""What transformers asks for beside a vocabulary; the client remembers what a repository has not."""
+
+
 def cached(folder: Path, cache: Path, repository: str) -> None:
     """What a download of the repository would have left."""
     place = cache / f"models--{repository.replace('/', '--')}"
     shutil.copytree(folder, place / "snapshots" / REVISION)
+    (place / ".no_exist" / REVISION).mkdir(parents=True)
+    for name in OPTIONAL:
+        if not (folder / name).exists():
+            (place / ".no_exist" / REVISION / name).touch()
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(REVISION)
 
