@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,22 @@ def test_groups_are_named_by_the_words_of_their_class_and_attribute(finished: Em
     classes = list(finished.dataset.classes)
     plain = [phrase for (phrase,) in Wording().group_phrases(classes, attribute)]
     assert plain == finished.dataset.group_phrases(attribute)
+
+
+def test_the_groups_of_a_judged_pair_are_named_by_its_words() -> None:
+    wording = Wording(classes={"waterbird": ("gull", "duck")}, attributes={"cat": "beside a cat", "no cat": "alone"})
+    assert wording.pair_phrases("waterbird", "cat") == [
+        ("gull alone", "duck alone"),
+        ("gull beside a cat", "duck beside a cat"),
+    ]
+    assert Wording().pair_phrases("waterbird", "cat") == [("waterbird",), ("waterbird with cat",)]
+
+
+def test_a_dataset_without_attributes_may_be_given_words_for_any(finished: Embedded, backbone: Backbone) -> None:
+    bare = replace(finished.dataset, attributes=())
+    Wording(attributes={"cat": "beside a cat"}).check(bare, backbone)
+    with pytest.raises(ModelError, match="shorten it"):
+        Wording(attributes={"no cat": "far away " * 80}).check(bare, backbone)
 
 
 @given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=5))

@@ -97,8 +97,7 @@ def make_paired_study(
         own = torch.from_numpy(rows)
         return Examples(features(rows), labels[own], groups[own], None if shares is None else shares[own])
 
-    named = [(embedded.wording.names(pair.class_name), f" with {pair.attribute}") for pair in pairs]
-    phrases = [tuple(f"{name}{end}" for name in names) for names, seen in named for end in ("", seen)]
+    phrases = [text for pair in pairs for text in embedded.wording.pair_phrases(pair.class_name, pair.attribute)]
     study = Study(
         train=examples("train"),
         val=examples("val"),

@@ -82,8 +82,16 @@ class Wording(BaseModel):
         endings = (absent, f" {worded.phrase}")
         return [tuple(f"{name}{end}" for name in self.names(label)) for label in classes for end in endings]
 
+    def pair_phrases(self, class_name: str, attribute: str) -> list[tuple[str, ...]]:
+        """What names the two groups of a judged pair, without the attribute and with it."""
+        worded = self.worded(Attribute(attribute, f"with {attribute}"))
+        absent = "" if worded.absent_phrase is None else f" {worded.absent_phrase}"
+        return [tuple(f"{name}{end}" for name in self.names(class_name)) for end in (absent, f" {worded.phrase}")]
+
     def check(self, dataset: Dataset, backbone: Backbone) -> None:
         """Refuse words for what the dataset has not, and prompts that the model cannot read whole.
+
+        A dataset without attributes may get words for any: people judge later which of them are spurious.
 
         Raises:
             SettingsError: there is no such class or attribute.
@@ -95,12 +103,17 @@ class Wording(BaseModel):
             ("attributes", self.attributes, attributes),
         ):
             for name in said:
-                if name not in known:
-                    now = nearest(name, known) if known else "leave it out: the dataset has none"
-                    raise SettingsError(f"{section}: the dataset has no {name!r}", where="prompts", now=now)
+                if known and name not in known:
+                    raise SettingsError(
+                        f"{section}: the dataset has no {name!r}", where="prompts", now=nearest(name, known)
+                    )
         phrases = [name for label in dataset.classes for name in self.names(label)]
         for attribute in dataset.attributes:
             phrases += [text for texts in self.group_phrases(dataset.classes, attribute) for text in texts]
+        if not dataset.attributes:
+            judged = {name.removeprefix(ABSENT) for name in self.attributes}
+            pairs = [self.pair_phrases(label, name) for label in dataset.classes for name in sorted(judged)]
+            phrases += [text for groups in pairs for texts in groups for text in texts]
         backbone.tokenize(fill(self.templates, phrases))
 
 
