@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from despur.backbones.heads import class_logits
+from despur.data.waterbirds import load_waterbirds
+from despur.mitigate.runs import load_run
+from despur.pipeline.embedded import Embedded
+from despur.workspace import Workspace
 
 
 def test_a_run_becomes_a_folder_that_transformers_reads(own_work: Path, tmp_path: Path, despur) -> None:
@@ -30,3 +43,48 @@ def test_nothing_trained_is_nothing_to_export(own_work: Path, tmp_path: Path, de
 
 def test_help_shows_an_example(despur) -> None:
     assert "despur export" in despur("export", "--help").stdout
+
+
+PREDICT = """
+import json, socket, sys
+
+def refused(*_):
+    raise AssertionError("no network")
+
+socket.socket.connect = refused
+sys.path.insert(0, sys.argv[1])
+import app
+from PIL import Image
+print(json.dumps(app.predict(Image.open(sys.argv[2]))))
+"""
+
+
+def test_a_space_starts_without_a_network_and_says_what_the_model_says(
+    own_work: Path, birds: Path, tmp_path: Path, despur
+) -> None:
+    assert despur("mitigate", "-w", own_work, "--method", "erm", "--epochs", 1).exit_code == 0
+    result = despur("export", "-w", own_work, "--method", "erm", "--space", tmp_path / "space", "--json")
+    assert result.exit_code == 0, result.stderr
+    space = tmp_path / "space"
+    assert {file.name for file in space.iterdir()} == {"README.md", "app.py", "model", "requirements.txt", "space.json"}
+    front = yaml.safe_load((space / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert front == {"title": "ERM: landbird, waterbird", "sdk": "gradio", "app_file": "app.py"}
+
+    dataset = load_waterbirds(birds)
+    image = dataset.image_paths()[0]
+    command = [sys.executable, "-c", PREDICT, str(space), str(image)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
+    assert said.returncode == 0, said.stderr
+    shares = json.loads(said.stdout)
+
+    embedded = Embedded(Workspace.open(own_work), torch.device("cpu"))
+    run = load_run(own_work / "runs" / "erm-seed0")
+    row = embedded.dataset.ids.index(dataset.ids[0])
+    logits = class_logits(run.heads, embedded.rows(np.array([row])).float(), embedded.class_prompts)
+    expected = dict(zip(dataset.classes, logits.softmax(-1)[0].tolist(), strict=True))
+    assert shares == pytest.approx(expected, abs=2e-2)  # features on disk are in half precision
+
+
+def test_a_space_of_another_format_is_refused(own_work: Path, tmp_path: Path, despur, refused) -> None:
+    words = ("export", "-w", own_work, "--space", "--to", "heads", tmp_path / "out")
+    refused(despur(*words), "a Space loads no heads", "--to")

@@ -24,6 +24,9 @@ def export(
     blend: Annotated[
         float, typer.Option("--blend", metavar="A", help="Share of the retrained weights; the rest stay as they were.")
     ] = 1.0,
+    space: Annotated[
+        bool, typer.Option("--space", help="Write a Hugging Face Space that shows the model; it starts offline.")
+    ] = False,
     licence: Annotated[str | None, typer.Option("--license", "--licence", help="Licence for the model card.")] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -31,13 +34,14 @@ def export(
 ) -> None:
     """Write a run as a checkpoint that open_clip or transformers loads without despur, with a model card.
 
-    Example: despur export -w WORK --method clip+lc+vc+ls --to open-clip OUT
+    Examples: despur export -w WORK --to open-clip OUT
+              despur export -w WORK --method group-dro --space OUT
     """
     from despur.pipeline.exporting import export_run
     from despur.report.words import rate_text
 
     with opened(workspace, device) as embedded:
-        done = export_run(embedded, folder, to=to, method=method, seed=seed, blend=blend, licence=licence)
+        done = export_run(embedded, folder, to=to, method=method, seed=seed, blend=blend, licence=licence, space=space)
     result = {
         "folder": str(done.folder),
         "run": done.run,

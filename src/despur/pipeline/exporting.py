@@ -25,6 +25,7 @@ from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.model_card import CardContent, card
+from despur.pipeline.space import MODEL, write_space
 from despur.pipeline.training import load_runs, run_name
 
 HEADS_FILE = "heads.safetensors"
@@ -74,6 +75,7 @@ def export_run(
     blend: float = 1.0,
     licence: str | None = None,
     split: str = "test",
+    space: bool = False,
 ) -> Exported:
     """Write one run's model to a new folder, whole or not at all.
 
@@ -84,9 +86,11 @@ def export_run(
         blend: share of the trained weights, in [0, 1]; the rest are the original ones.
         licence: for the card; None: the card says that it is not stated.
         split: where the card's accuracies are from.
+        space: write a Hugging Face Space, with the model in a folder of it.
 
     Raises:
-        SettingsError: an unknown format, a share outside [0, 1], or a folder that holds something.
+        SettingsError: an unknown format, one that a Space cannot load, a share outside [0, 1], or a folder that holds
+            something.
         WorkspaceError: there is no such run.
         ModelError: the format has no place for the model or for one of its heads; the message says why.
     """
@@ -94,6 +98,8 @@ def export_run(
         raise SettingsError(f"there is no format {to!r}", where="--to", now=nearest(to, list(FORMATS)))
     if not 0 <= blend <= 1:
         raise SettingsError(f"{blend:g} is no share", where="--blend", now="give a number from 0 to 1")
+    if space and to != "open-clip":
+        raise SettingsError(f"a Space loads no {to}", where="--space", now="leave out --to")
     name, run = _chosen(embedded, method, seed)
     original = {key: head.cpu() for key, head in embedded.heads.items()}
     added = sorted(name for name in run.heads if name not in original)
@@ -109,7 +115,9 @@ def export_run(
     before, _ = accuracy_of(embedded, original, rows)
     after, _ = accuracy_of(embedded, heads, rows)
     with _new_folder(folder) as temporary:
-        usage = write(embedded.backbone, heads, temporary)
+        place = temporary / MODEL if space else temporary
+        place.mkdir(exist_ok=True)
+        usage = write(embedded.backbone, heads, place)
         content = CardContent(
             model=embedded.model.spec,
             random_weights=embedded.model.random_weights,
@@ -127,7 +135,12 @@ def export_run(
             usage=usage,
             version=__version__,
         )
-        (temporary / "README.md").write_text(card(content), encoding="utf-8")
+        (place / "README.md").write_text(card(content), encoding="utf-8")
+        if space:
+            wording = embedded.wording
+            names = [wording.names(label)[0] for label in embedded.dataset.classes]
+            title = f"{find_method(run.method).title}: {', '.join(names[:4])}"
+            write_space(temporary, title, names, wording.templates)
     return Exported(folder, name, before, after)
 
 
