@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from despur.catalog import load_dataset
 from despur.errors import DataError, SettingsError
@@ -98,6 +99,17 @@ def test_a_study_that_is_there_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "study.yaml").read_text() == "mine"
     begin_study(tmp_path / "data", tmp_path / "study.yaml", overwrite=True)
     assert "models" in (tmp_path / "study.yaml").read_text()
+
+
+def test_a_spec_is_taken_at_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "PHOTOS" / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "PHOTOS" / split / name / "1.png")
+    begun = begin_study(Path("folder:PHOTOS"), Path("study.yaml"))
+    assert begun.spec == "folder:PHOTOS"
+    assert read_study(tmp_path / "study.yaml").dataset == f"folder:{tmp_path / 'PHOTOS'}"
 
 
 def test_a_folder_that_makes_no_study_leaves_no_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from despur.data.celeba import LISTS as CELEBA_FOLDERS
 from despur.data.delimited import read_delimited
 from despur.data.examples import SPLITS, Dataset
 from despur.data.imagenet import HOMES as IMAGENET_HOMES
+from despur.data.load import KINDS
 from despur.data.paths import absolute
 from despur.data.table import NEEDED
 from despur.data.waterbirds import FOLDERS as WATERBIRDS_FOLDERS
@@ -89,6 +90,7 @@ def begin_study(folder: Path, file: Path, *, model: str = MODEL, seed: int = 0, 
     """Write a commented study file for the dataset in a folder.
 
     Args:
+        folder: the folder, or a spec that names its kind, as other commands take it (``folder:PHOTOS``).
         file: the study file; its workspace will lie beside it.
         model: the spec to fill in.
         seed: of splits that are drawn.
@@ -104,11 +106,12 @@ def begin_study(folder: Path, file: Path, *, model: str = MODEL, seed: int = 0, 
         raise SettingsError(
             "it is there already", where=file, now="name another with --out, or replace it with --force"
         )
-    spec = guess_spec(folder)
+    said, _, place = str(folder).partition(":")
+    spec = str(folder) if said in KINDS and place else guess_spec(folder)
     dataset = load_dataset(spec, seed=seed, folder=file.parent / "work")
     kind, _, place = spec.partition(":")
     # Beside the data, so that both can be moved together; elsewhere, by the whole path.
-    inside = Path(place).is_relative_to(file.parent)
+    inside = absolute(Path(place)).is_relative_to(file.parent)
     written = f"{kind}:{os.path.relpath(place, file.parent)}" if inside else spec
     seen = list(_seen(dataset))
     with write_whole(file) as temporary:
