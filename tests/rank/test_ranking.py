@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,10 @@ def test_an_attribute_seen_on_fewer_images_than_the_least_count_is_no_pair() -> 
     assert sorted(table["attribute"].to_pylist()) == ["sea", "water"]
 
 
-def test_a_detection_below_the_least_score_was_not_seen() -> None:
+@pytest.mark.parametrize("low", [0.2, nan])
+def test_a_detection_below_the_least_score_or_without_one_was_not_seen(low: float) -> None:
     rows, seen = planted()
-    scores = [0.9 if phrase == "water" else 0.2 for _, phrase in seen]
+    scores = [0.9 if phrase == "water" else low for _, phrase in seen]
     ranking = rank(predictions_table(rows), detections_table(seen, scores), CLASSES, RankSettings(min_score=0.5))
     assert ranking.table["attribute"].to_pylist() == ["water"]
     assert ranking.unseen == 20

@@ -187,7 +187,8 @@ def read_sightings(
     columns = "id, phrase" if min_score <= 0.0 else "id, phrase, score"
     seen = _relation(connection, detections, columns)
     if min_score > 0.0:
-        seen = seen.filter(f"score >= {min_score!r}")
+        # DuckDB holds what is not a number for larger than any.
+        seen = seen.filter(f"score >= {min_score!r} AND NOT isnan(score)")
     seen.create_view("seen")
     connection.execute("CREATE TEMP TABLE phrases AS SELECT DISTINCT phrase FROM seen")
     phrases: list[str] = [row[0] for row in connection.sql("SELECT phrase FROM phrases ORDER BY phrase").fetchall()]
