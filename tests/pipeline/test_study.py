@@ -127,4 +127,9 @@ def test_a_detector_that_cannot_be_had_is_told_before_anything_is_read(
     with pytest.raises(ModelError, match=r"owlvit-base-patch32.*cannot be had") as told:
         run_study(nowhere, device=CPU)
     assert "--detector hf:DIR" in told.value.now
+    assert "owlvit-base-patch32/resolve/main/model.safetensors" in told.value.now
+    (tmp_path / "empty").mkdir()
+    nowhere = study(tmp_path / "no such folder", tmp_path / "work", detect={"detector": f"hf:{tmp_path / 'empty'}"})
+    with pytest.raises(ModelError, match=r"empty.*cannot be had"):
+        run_study(nowhere, device=CPU)
     assert not (tmp_path / "work").exists()

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from despur.backbones.hub import expect_files
+from despur.backbones.hub import address, expect_files
 from despur.backbones.protocol import Backbone
 from despur.detect.grounding_dino import GroundingDinoDetector
 from despur.detect.owl import OwlDetector
@@ -34,6 +34,8 @@ CHECKPOINTS = {
     "grounding-dino": "IDEA-Research/grounding-dino-tiny",
 }
 """What is fetched for a detector that is named without a place."""
+
+WEIGHTS = "model.safetensors"
 
 BUILDERS: dict[str, tuple[Any, Callable[..., Detector[Any]]]] = {
     "owlvit": (OwlViTForObjectDetection, OwlDetector),
@@ -114,20 +116,24 @@ def expect_detector(spec: str) -> None:
     if spec.partition(":")[0] in DETECTORS:
         return
     name = checkpoint_of(spec)
-    if Path(name).expanduser().is_dir():
-        return
+    folder = Path(name).expanduser()
     try:
-        expect_files(name, "config.json")
+        if not folder.is_dir():
+            expect_files(name, WEIGHTS, f"{WEIGHTS}.index.json")
+        elif not ((folder / "config.json").is_file() and any(folder.glob("*.safetensors"))):
+            raise FileNotFoundError(f"it holds no config.json or no {WEIGHTS}")
     except OSError as error:
         raise _absent(name, spec, error) from error
 
 
 def _absent(name: str, spec: str, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    source = "" if Path(name).expanduser().is_dir() else f" ({address(name, WEIGHTS)}, and the JSON files beside it)"
     return ModelError(
         f"the detector {name!r} cannot be had ({reason})",
         where=spec,
-        now="download its folder where there is a network and name it with --detector hf:DIR, or use tagger",
+        now=f"download its files{source} where there is a network, name their folder with --detector hf:DIR, "
+        "or use tagger",
     )
 
 
