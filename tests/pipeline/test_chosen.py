@@ -56,15 +56,22 @@ def test_what_validation_likes_no_better_than_the_model_as_it_came_is_said(worst
     found = unhelped({"pretrained": BEFORE, "erm-seed0": run_of("erm", [0.5, worst], [0.8, 0.9])})
     assert len(found) == sentences
     if sentences:
-        assert found[0].startswith("ERM did not help: on validation the worst group of its kept epochs is")
-        assert found[0].endswith("and 50.0% of the model as it came")
+        assert found[0].startswith(
+            "no better on validation than the model as it came, whose worst group there is 50.0%"
+        )
+        assert found[0].endswith(f": ERM {100 * worst:.1f}%")
 
 
 def test_without_groups_it_is_said_of_the_average() -> None:
     kept = run_of("erm", [0.5, 0.9], [0.8, 0.7], selection="average")
-    assert (
-        "the average of its kept epochs is 70.0%, and 80.0%" in unhelped({"pretrained": BEFORE, "erm-seed0": kept})[0]
-    )
+    (said,) = unhelped({"pretrained": BEFORE, "erm-seed0": kept})
+    assert "whose average there is 80.0%: ERM 70.0%" in said
+
+
+def test_several_methods_are_one_sentence() -> None:
+    runs = {name: run_of(name, [0.5, 0.4], [0.8, 0.9]) for name in ("erm", "jtt")}
+    (said,) = unhelped({"pretrained": BEFORE, **runs})
+    assert said.endswith(": ERM 40.0%, JTT 40.0%")
 
 
 def test_nothing_is_said_of_runs_that_diverged() -> None:

@@ -41,20 +41,21 @@ def scores_by_method(runs: Mapping[str, Run]) -> dict[str, float]:
 
 
 def unhelped(runs: Mapping[str, Run]) -> list[str]:
-    """A sentence for every trained method that validation likes no better than the model as it came.
+    """A sentence that names the trained methods that validation likes no better than the model as it came; or none.
 
     Args:
         runs: by name, the pre-trained model's among them.
     """
     selection = selection_of(runs.values())
     before = validation_score(runs[PRETRAINED.name], selection)
-    what = "worst group" if selection == "worst-group" else "average"
-    return [
-        f"{find_method(method).title} did not help: on validation the {what} of its kept epochs is {100 * score:.1f}%, "
-        f"and {100 * before:.1f}% of the model as it came"
+    found = [
+        f"{find_method(method).title} {100 * score:.1f}%"
         for method, score in scores_by_method(runs).items()
         if score <= before
     ]
+    what = "worst group" if selection == "worst-group" else "average"
+    came = f"no better on validation than the model as it came, whose {what} there is {100 * before:.1f}%"
+    return [f"{came}: {', '.join(found)}"] if found else []
 
 
 def best_method(runs: Mapping[str, Run]) -> str | None:
