@@ -30,6 +30,7 @@ CLASSES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range
         (["Anno/list_attr_celeba.txt"], "celeba"),
         (["train/n03825788/x.JPEG"], "imagenet"),
         (["ILSVRC/Data/CLS-LOC/train/n03825788/x.JPEG"], "imagenet"),
+        (["spuco_birds/train/landbirds/land/1.jpg"], "spuco"),
         (["dataset_dict.json"], "hf"),
         (["data/train-00000-of-00001.parquet"], "hf"),
         (CLASSES, "folder"),

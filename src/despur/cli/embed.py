@@ -27,7 +27,10 @@ from despur.cli.options import (
 @command
 def embed(
     dataset: Annotated[
-        str, typer.Argument(help="waterbirds:, imagenet:, celeba: or folder:DIR, table:FILE, hf:NAME, birdland.")
+        str,
+        typer.Argument(
+            help="waterbirds:, imagenet:, celeba: or folder:DIR, table:FILE, hf:NAME, birdland, or another of README."
+        ),
     ],
     model: Annotated[
         str,

@@ -33,11 +33,12 @@ SUFFIXES = frozenset(
 """What counts as an image here; a HEIC counts too, and is quarantined by name when it is read."""
 
 
-def _folders(root: Path) -> list[Path]:
+def subfolders(root: Path) -> list[Path]:
+    """The folders in one, sorted; hidden ones left out."""
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """Every image below a class's folder, sorted; nothing hidden. A link to nowhere counts, and is quarantined."""
     return sorted(
         file
@@ -50,10 +51,10 @@ def _images(folder: Path) -> list[Path]:
 
 def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
     """(split, class folder); split None: the root has no folder for training, so its folders are the classes."""
-    named = [(split_name(folder.name), folder) for folder in _folders(root)]
+    named = [(split_name(folder.name), folder) for folder in subfolders(root)]
     if not any(split == "train" for split, _ in named):
         return [(None, folder) for _, folder in named]
-    return [(split, folder) for split, parent in named if split is not None for folder in _folders(parent)]
+    return [(split, folder) for split, parent in named if split is not None for folder in subfolders(parent)]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _listing(root: Path) -> _Listing:
     spec = f"folder:{root}"
     if not root.is_dir():
         raise DataError("there is no such folder", where=spec, now="check the path")
-    found = [(split, folder, _images(folder)) for split, folder in _class_folders(root)]
+    found = [(split, folder, image_files(folder)) for split, folder in _class_folders(root)]
     classes = sorted({folder.name for _, folder, _ in found})
     if len(classes) < 2:
         raise DataError(

@@ -62,6 +62,32 @@ def _celeba(spec: Spec, reading: Reading) -> Dataset:
     )
 
 
+def _wilds(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.wilds import load_wilds
+
+    spec.check(())
+    return load_wilds(Path(spec.place))
+
+
+def _spuco(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.spuco import load_spuco
+
+    spec.check({"classes", "values"})
+    return load_spuco(Path(spec.place), classes=spec.words("classes"), values=spec.words("values"))
+
+
+def _subpopbench(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.subpopbench import load_subpopbench
+
+    spec.check({"classes", "values"})
+    return load_subpopbench(
+        Path(spec.place),
+        classes=spec.words("classes"),
+        values=spec.words("values"),
+        allow_outside=reading.allow_outside,
+    )
+
+
 def _table(spec: Spec, reading: Reading) -> Dataset:
     from despur.data.table import load_table
 
@@ -96,6 +122,9 @@ KINDS: dict[str, Callable[[Spec, Reading], Dataset]] = {
     "waterbirds": _waterbirds,
     "imagenet": _imagenet,
     "celeba": _celeba,
+    "wilds": _wilds,
+    "spuco": _spuco,
+    "subpopbench": _subpopbench,
     "table": _table,
     "folder": _folder,
     "hf": _hf,

@@ -18,6 +18,7 @@ from despur.data.examples import SPLITS, Dataset
 from despur.data.imagenet import HOMES as IMAGENET_HOMES
 from despur.data.load import KINDS
 from despur.data.paths import absolute
+from despur.data.spuco import DOWNLOADS as SPUCO_FOLDERS
 from despur.data.table import NEEDED
 from despur.data.waterbirds import FOLDERS as WATERBIRDS_FOLDERS
 from despur.errors import DataError, SettingsError
@@ -53,6 +54,8 @@ def guess_spec(folder: Path) -> str:
         return f"celeba:{folder}"
     if any(any((folder / home / "train").glob("n" + "[0-9]" * 8)) for home in IMAGENET_HOMES):
         return f"imagenet:{folder}"
+    if folder.name in SPUCO_FOLDERS or any((folder / name).is_dir() for name in SPUCO_FOLDERS):
+        return f"spuco:{folder}"
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return f"hf:{folder}"
     tables = [file for file in sorted(folder.iterdir()) if _lists_images(file)]
