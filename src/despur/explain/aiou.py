@@ -1,28 +1,15 @@
-"""How well an explanation map covers the object: IoU and adjusted IoU (Eqs. 8 and 9, METHOD section 4)."""
+"""How well an explanation map covers the object, of maps that are never made at the image's size; boxes as masks."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from despur.explain.maps import ratio, upsampled_sums
+from despur.explain.maps import upsampled_sums
+from despur.metrics.overlap import adjusted_iou, ratio, soft_iou
 
 __all__ = ["adjusted_iou", "box_masks", "soft_iou", "soft_iou_upsampled"]
-
-
-def soft_iou(
-    maps: Float[Tensor, "*runs images classes height width"],
-    masks: Bool[Tensor, "images height width"] | Float[Tensor, "images height width"],
-) -> Float[Tensor, "*runs images classes"]:
-    """Eq. 8: the sum of minima over the sum of maxima, over pixels; in [0, 1], and 0 where both are empty.
-
-    Args:
-        maps: explanation maps in [0, 1].
-        masks: 1 on the object (a box or a segmentation), 0 elsewhere.
-    """
-    objects = masks.to(maps.dtype).unsqueeze(-3)
-    return ratio(torch.minimum(maps, objects).sum((-2, -1)), torch.maximum(maps, objects).sum((-2, -1)))
 
 
 def soft_iou_upsampled(
@@ -36,16 +23,6 @@ def soft_iou_upsampled(
     minima, sums = upsampled_sums(maps, masks)
     objects = masks.to(maps.dtype).sum((-2, -1)).unsqueeze(-1)
     return ratio(minima, sums + objects - minima)
-
-
-def adjusted_iou(
-    ious: Float[Tensor, "*runs images classes"], labels: Int[Tensor, "images"]
-) -> Float[Tensor, "*runs images"]:
-    """Eq. 9: the label's IoU over itself plus the highest IoU of another class; in [0, 1], and 0 where both are 0."""
-    index = labels.expand(ious.shape[:-1]).unsqueeze(-1)
-    own = ious.gather(-1, index).squeeze(-1)
-    rival = ious.scatter(-1, index, 0.0).amax(-1)
-    return ratio(own, own + rival)
 
 
 def box_masks(boxes: Float[Tensor, "images 4"], size: tuple[int, int]) -> Bool[Tensor, "images height width"]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from despur.backbones.geometry import Framing
 from despur.data.examples import Box
 from despur.explain.aiou import box_masks
-from despur.explain.maps import ratio, upsampled_sums
+from despur.explain.maps import upsampled_sums
+from despur.metrics.overlap import ratio
 
 __all__ = ["Shares", "boxes_seen", "map_shares", "places_as_seen"]
 

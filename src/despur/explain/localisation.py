@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from despur.explain.maps import ratio, upsampled_sums
+from despur.explain.maps import upsampled_sums
+from despur.metrics.overlap import ratio
 
 __all__ = ["energy_inside", "mask_at_cells", "pointing_game"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["ratio", "scale_maps", "upsample_maps", "upsampled_sums"]
+__all__ = ["scale_maps", "upsample_maps", "upsampled_sums"]
 
 
 def scale_maps(maps: Float[Tensor, "*more positions"]) -> Float[Tensor, "*more positions"]:
@@ -37,11 +37,6 @@ def upsampled_sums(
     small_masks = vertical.mT @ masks.to(maps.dtype) @ horizontal
     small_ones = torch.outer(vertical.sum(0), horizontal.sum(0))
     return torch.einsum("...nchw,nhw->...nc", maps, small_masks), torch.einsum("...nchw,hw->...nc", maps, small_ones)
-
-
-def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0 where the whole is 0."""
-    return torch.where(whole > 0, part / whole, torch.zeros_like(whole))
 
 
 def _interpolation(small: int, large: int, like: Tensor) -> Float[Tensor, "large small"]:
