@@ -35,8 +35,8 @@ def load_dataset(
 
     Args:
         spec: ``waterbirds:DIR``, ``imagenet:DIR,classes=680,898``, ``celeba:DIR``, ``wilds:DIR``, ``spuco:DIR``,
-            ``subpopbench:FILE``, ``table:FILE``, ``folder:DIR``, ``hf:DIR`` or ``hf:NAME``; or the built-in world:
-            ``birdland``, ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
+            ``subpopbench:FILE``, ``fiftyone:DIR``, ``table:FILE``, ``folder:DIR``, ``hf:DIR`` or ``hf:NAME``; or the
+            built-in world: ``birdland``, ``birdland:birds:0.5`` (a part of it), ``birdland:objects``.
         seed: of splits that are drawn, and of the built-in world.
         allow_outside: let a table name images outside its own folder.
         folder: where ``birdland`` is written, if it is not there yet, and images are unpacked; by default the user's

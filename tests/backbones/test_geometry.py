@@ -13,6 +13,7 @@ from despur.backbones.geometry import Framing
 
 SIZES = [(64, 64), (100, 60), (60, 100), (333, 250), (251, 500), (47, 33), (90, 31), (31, 90)]
 INPUTS = [(32, 32), (24, 40), (40, 24)]
+MODES = ["shortest", "squash", "longest"]
 
 
 def preprocessed(mask: np.ndarray, framing: Framing) -> np.ndarray:
@@ -77,7 +78,7 @@ def test_what_the_crop_cuts_off_has_no_area() -> None:
 @given(
     width=st.integers(40, 600),
     height=st.integers(40, 200),
-    mode=st.sampled_from(["shortest", "squash", "longest"]),
+    mode=st.sampled_from(MODES),
     window=st.sampled_from([(8, 8), (7, 7), (5, 9)]),
 )
 def test_a_mask_of_everything_fills_all_but_the_padding(
@@ -88,3 +89,24 @@ def test_a_mask_of_everything_fills_all_but_the_padding(
     box = framing.box(np.array([0.0, 0, width, height]), (width, height))
     assert framed.sum() == round((box[2] - box[0]) * (box[3] - box[1]))
     assert framed.all() or mode == "longest"
+
+
+@given(size=st.sampled_from(SIZES), window=st.sampled_from(INPUTS), mode=st.sampled_from(MODES))
+def test_what_is_laid_back_over_the_photograph_frames_to_itself(
+    size: tuple[int, int], window: tuple[int, int], mode: str
+) -> None:
+    """Ones in the encoder's input cover exactly what a mask of the whole photograph covers there."""
+    framing = Framing(*window, mode)
+    width, height = size
+    seen = framing.mask(np.ones((height, width), dtype=bool))
+    over = framing.uncropped(np.arange(seen.size, dtype=np.float64).reshape(seen.shape) + 1, size)
+    assert sorted(over[over > 0]) == sorted((np.arange(seen.size).reshape(seen.shape) + 1)[seen])
+
+
+def test_a_centre_crop_is_laid_back_in_the_middle() -> None:
+    """An 80 x 40 photograph seen at 20 x 20: resized to 40 x 20, of which the middle half is seen."""
+    over = Framing(20, 20).uncropped(np.ones((20, 20)), (80, 40))
+    assert over.shape == (20, 40)
+    assert over[:, 10:30].all()
+    assert not over[:, :10].any()
+    assert not over[:, 30:].any()

@@ -72,6 +72,26 @@ class Framing:
         resized = image.resize((scaled_width, scaled_height), Image.Resampling.BICUBIC)
         return resized.crop((left, top, left + self.width, top + self.height))
 
+    def uncropped(
+        self, window: Float[np.ndarray, "rows columns"], size: tuple[int, int]
+    ) -> Float[np.ndarray, "height width"]:
+        """What was measured in the encoder's input, laid over the whole photograph at the size that it was resized to.
+
+        Args:
+            window: a value a pixel of the encoder's input.
+            size: (width, height) of the photograph, pixels.
+
+        Returns:
+            The photograph's shape; 0 in what the crop cut off, and without what padded it.
+        """
+        width, height, left, top = self._scaled(size)
+        over = np.zeros((height, width), dtype=window.dtype)
+        rows = slice(max(top, 0), min(top + self.height, height))
+        columns = slice(max(left, 0), min(left + self.width, width))
+        inside = window[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        over[rows, columns] = inside
+        return over
+
 
 def _window_start(scaled: int, window: int) -> int:
     """Where a centred window begins in a side of ``scaled`` pixels; negative where it is padded."""

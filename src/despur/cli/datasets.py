@@ -1,4 +1,4 @@
-"""``despur datasets``: datasets made from their sources."""
+"""``despur datasets``: datasets made from their sources, and handed on to other tools."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Annotated
 import typer
 
 from despur.cli.console import bar, command, show
-from despur.cli.options import DebugOption, JsonOption, SeedOption
+from despur.cli.opening import opened
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, SeedOption, WorkspaceOption
 
-app = typer.Typer(help="Datasets made from their sources.", no_args_is_help=True)
-
-
-@app.callback()
-def datasets() -> None:
-    """Keeps the subcommand's name where there is only one."""
+app = typer.Typer(help="Datasets made from their sources, and handed on.", no_args_is_help=True)
 
 
 @app.command("build-waterbirds")
@@ -47,3 +43,38 @@ def build(
     }
     left = f", {built.unreadable} birds left out (quarantine.parquet)" if built.unreadable else ""
     show(result, as_json=as_json, text=lambda: f"{built.images} images{left}; use it as waterbirds:{out}")
+
+
+@app.command("export-fiftyone")
+@command
+def export_fiftyone(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    workspace: WorkspaceOption,
+    split: Annotated[str | None, typer.Option(help="Only train, val or test; by default all images.")] = None,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Also Grad-CAM of each image's class, under the run that validation prefers.")
+    ] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the images too; else they are named where they lie.")
+    ] = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a workspace as a FiftyOne dataset: classes, attributes, detections, what every run says, and maps.
+
+    Example: despur datasets export-fiftyone OUT -w WORK --split test --maps
+    """
+    from despur.pipeline.fiftyone import write_fiftyone
+
+    with opened(workspace, device) as embedded:
+        done = write_fiftyone(embedded, out, split=split, maps=maps, copy=copy)
+    result = {"folder": str(done.folder), "samples": done.samples, "runs": list(done.runs), "maps": done.maps}
+    show(
+        result,
+        as_json=as_json,
+        text=lambda: (
+            f"{done.samples} samples are in {done.folder}; open them with\n"
+            f"  fiftyone.Dataset.from_dir({str(done.folder)!r}, dataset_type=fiftyone.types.FiftyOneDataset)"
+        ),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeed
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from despur.pipeline.blending import BlendCurve
 
@@ -33,6 +35,10 @@ def evaluate(
     retain_names: Annotated[
         str | None, typer.Option(help="What those folders are called: imagenet, or a YAML file of FOLDER: phrase.")
     ] = None,
+    clip_benchmark: Annotated[
+        Path | None,
+        typer.Option("--clip-benchmark", metavar="FILE", help="Also write a CSV in the columns of CLIP_benchmark."),
+    ] = None,
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
@@ -45,10 +51,12 @@ def evaluate(
     from dataclasses import asdict
 
     from rich.console import Group
+    from rich.text import Text
 
     from despur.errors import SettingsError
     from despur.pipeline import evaluate_stage
     from despur.pipeline.blending import blend_stage
+    from despur.pipeline.clip_benchmark import write_clip_benchmark
     from despur.pipeline.reporting import section_of
     from despur.pipeline.retaining import retain_stage
     from despur.pipeline.training import run_names
@@ -69,11 +77,16 @@ def evaluate(
         found: dict[str, Any] = {
             "runs": {name: read_json(embedded.workspace.path("runs", name, "metrics.json")) for name in names}
         }
+        if clip_benchmark is not None:
+            write_clip_benchmark(embedded, clip_benchmark, split)
+            found["clip_benchmark"] = str(clip_benchmark)
         curve = blend_stage(embedded, run, split) if blend_curve else None
         if curve is not None:
             points = [asdict(point) for point in curve.points]
             found["blend"] = {"run": curve.run, "split": split, "points": points, "files": [*map(str, curve.files)]}
-        more = [] if curve is None else [_blend_table(curve)]
+        more: list[Table | Text] = [] if curve is None else [_blend_table(curve)]
+        if clip_benchmark is not None:
+            more.append(Text(f"\nCLIP_benchmark's columns are in {clip_benchmark}"))
         if retain is not None:
             more.append(_retained_table(retain, found["runs"]))
         show(found, as_json=as_json, text=lambda: Group(summary_table(section_of(embedded)), *more))

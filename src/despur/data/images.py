@@ -33,6 +33,9 @@ UPRIGHT = {
 }
 """How to turn an image upright, by its EXIF orientation."""
 
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that trade width for height."""
+
 ORIENTATION = 0x0112
 
 DAMAGE = (
@@ -92,6 +95,20 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except DAMAGE:
         return 1
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels of the image that :func:`read_image` gives, without decoding it.
+
+    Raises:
+        UnreadableImage: it has no size to tell; that it can be decoded is not looked at.
+    """
+    try:
+        with open_binary(path) as file, Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+    except DAMAGE as error:
+        raise UnreadableImage(f"it has no size to tell ({error})", where=path) from error
 
 
 def _decode(file: BinaryIO, path: Path) -> Image.Image:

@@ -88,6 +88,20 @@ def _subpopbench(spec: Spec, reading: Reading) -> Dataset:
     )
 
 
+def _fiftyone(spec: Spec, reading: Reading) -> Dataset:
+    from despur.data.fiftyone import LABEL, load_fiftyone
+
+    spec.check({"label", "box", "attributes"})
+    return load_fiftyone(
+        Path(spec.place),
+        label=spec.options.get("label", LABEL),
+        box=spec.options.get("box"),
+        attributes=spec.words("attributes"),
+        seed=reading.seed,
+        allow_outside=reading.allow_outside,
+    )
+
+
 def _table(spec: Spec, reading: Reading) -> Dataset:
     from despur.data.table import load_table
 
@@ -125,6 +139,7 @@ KINDS: dict[str, Callable[[Spec, Reading], Dataset]] = {
     "wilds": _wilds,
     "spuco": _spuco,
     "subpopbench": _subpopbench,
+    "fiftyone": _fiftyone,
     "table": _table,
     "folder": _folder,
     "hf": _hf,

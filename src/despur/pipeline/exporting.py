@@ -114,7 +114,7 @@ def export_run(
     rows = split_of(embedded, split, run.attribute)
     before, _ = accuracy_of(embedded, original, rows)
     after, _ = accuracy_of(embedded, heads, rows)
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         place = temporary / MODEL if space else temporary
         place.mkdir(exist_ok=True)
         usage = write(embedded.backbone, heads, place)
@@ -169,7 +169,7 @@ def _chosen(embedded: Embedded, method: str | None, seed: int | None) -> tuple[s
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Generator[Path]:
+def new_folder(folder: Path) -> Generator[Path]:
     """A folder beside the one wanted, moved there once it is whole.
 
     Raises:
