@@ -19,6 +19,7 @@ from despur.data.images import UnreadableImage, fingerprint_image, read_image
 from despur.data.stores import anywhere, is_stored, stored_root, url_of
 from despur.errors import DataError
 from despur.features.store import embed_to_store
+from despur.pipeline import read_study
 
 COUNT = 12
 
@@ -146,3 +147,51 @@ def test_paths_inside_a_store_cannot_climb_out(table: Path, bucket: str) -> None
         file.write("../other/1.png,cat,train\n")
     with pytest.raises(DataError, match="leads out of the dataset's folder"):
         load_dataset(f"table:{table.with_name('climbing.csv')},images={bucket}")
+
+
+def plant(*names: str) -> None:
+    store = fsspec.filesystem("memory")
+    for name in names:
+        store.pipe_file(f"/pets/{name}", b"")
+
+
+@pytest.fixture
+def pets() -> Generator[str]:
+    yield "memory://pets"
+    store = fsspec.filesystem("memory")
+    if store.exists("/pets"):
+        store.rm("/pets", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{kind}/deep/{number}.jpg" for kind in ("cat", "dog") for number in range(10)],
+        [f"{split}/{kind}/{n}.jpg" for split in ("train", "val", "test") for kind in ("cat", "dog") for n in range(2)],
+    ],
+)
+def test_class_folders_in_a_bucket_are_read_as_those_on_disk(pets: str, tmp_path: Path, names: list[str]) -> None:
+    names = [*names, "cat/.hidden.jpg", ".trash/cat/1.jpg", "notes.txt", "loose.jpg"]
+    plant(*names)
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    stored, local = load_dataset(f"folder:{pets}", seed=3), load_dataset(f"folder:{tmp_path}", seed=3)
+    assert stored.classes == local.classes == ("cat", "dog")
+    rows = [sorted(map(str, dataset.table.to_pylist())) for dataset in (stored, local)]
+    assert rows[0] == rows[1]
+    assert all(is_stored(path) for path in stored.image_paths())
+
+
+def test_a_bucket_that_holds_no_class_folders_says_so(pets: str) -> None:
+    plant("1.jpg", "2.jpg")
+    with pytest.raises(DataError, match="it holds 0 class folders"):
+        load_dataset(f"folder:{pets}")
+    with pytest.raises(DataError, match=r"folder:memory:///nowhere.*0 class folders"):
+        load_dataset("folder:memory://nowhere")
+
+
+def test_a_study_file_leaves_an_address_as_it_is(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("dataset: 'folder:s3://bucket/pets'\nmodels: birdland:vit\nworkspace: work\n")
+    assert read_study(study).dataset == "folder:s3://bucket/pets"

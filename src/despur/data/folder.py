@@ -8,6 +8,7 @@ from pathlib import Path
 from despur.data.examples import Dataset, make_dataset
 from despur.data.paths import absolute
 from despur.data.splits import check_splits, draw_splits, split_name
+from despur.data.stores import files_below, stored_root, url_of
 from despur.errors import DataError
 
 SUFFIXES = frozenset(
@@ -49,12 +50,38 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
-def _class_folders(root: Path) -> list[tuple[str | None, Path]]:
-    """(split, class folder); split None: the root has no folder for training, so its folders are the classes."""
+Cell = tuple[str | None, str, list[str]]
+"""The split, the class, and the images of one class folder, as paths relative to the root; no split where the folders
+of the root are the classes."""
+
+
+def _cells(root: Path) -> list[Cell]:
+    """What lies in the class folders; a class may be empty.
+
+    A root without a folder for training has no folders for splits.
+    """
     named = [(split_name(folder.name), folder) for folder in subfolders(root)]
-    if not any(split == "train" for split, _ in named):
-        return [(None, folder) for _, folder in named]
-    return [(split, folder) for split, parent in named if split is not None for folder in subfolders(parent)]
+    if any(split == "train" for split, _ in named):
+        homes = [(split, folder) for split, parent in named if split is not None for folder in subfolders(parent)]
+    else:
+        homes = [(None, folder) for _, folder in named]
+    return [
+        (split, folder.name, [file.relative_to(root).as_posix() for file in image_files(folder)])
+        for split, folder in homes
+    ]
+
+
+def _stored_cells(root: Path) -> list[Cell]:
+    """The same of a folder in a store, which knows no empty folders."""
+    parts_of = {name: name.split("/") for name in files_below(root) if Path(name).suffix.lower() in SUFFIXES}
+    shown = {name: parts for name, parts in parts_of.items() if not any(part.startswith(".") for part in parts)}
+    depth = 1 if any(split_name(parts[0]) == "train" for parts in shown.values() if len(parts) > 2) else 0
+    cells: dict[tuple[str | None, str], list[str]] = {}
+    for name, parts in shown.items():
+        split = split_name(parts[0]) if depth else None
+        if len(parts) > depth + 1 and (split is not None or not depth):
+            cells.setdefault((split, parts[depth]), []).append(name)
+    return [(split, name, images) for (split, name), images in cells.items()]
 
 
 @dataclass(frozen=True)
@@ -69,31 +96,32 @@ class _Listing:
     splits: list[str]
 
 
-def _listing(root: Path) -> _Listing:
+def _listing(place: Path | str) -> _Listing:
     """Every image below the class folders.
 
     Raises:
         DataError: no such folder, fewer than two classes, an empty class, or a name that is not UTF-8.
     """
-    root = absolute(root)
-    spec = f"folder:{root}"
-    if not root.is_dir():
+    stored = "://" in str(place)
+    root = stored_root(str(place)) if stored else absolute(Path(place))
+    spec = f"folder:{url_of(root) if stored else root}"
+    if not stored and not root.is_dir():
         raise DataError("there is no such folder", where=spec, now="check the path")
-    found = [(split, folder, image_files(folder)) for split, folder in _class_folders(root)]
-    classes = sorted({folder.name for _, folder, _ in found})
+    cells = _stored_cells(root) if stored else _cells(root)
+    classes = sorted({name for _, name, _ in cells})
     if len(classes) < 2:
         raise DataError(
             f"it holds {len(classes)} class folders", where=spec, now="a study needs a folder of images for each class"
         )
-    empty = [folder for split, folder, files in found if not files and split in (None, "train")]
-    if empty:
-        raise DataError("it holds no images", where=empty[0], now="add images or remove the folder")
-    images = [file.relative_to(root).as_posix() for _, _, files in found for file in files]
+    empty = next((name for split, name, files in cells if not files and split in (None, "train")), None)
+    if empty is not None:
+        raise DataError(f"the folder {empty!r} holds no images", where=spec, now="add images or remove the folder")
+    images = [name for _, _, files in cells for name in files]
     foreign = [name for name in images if name != name.encode(errors="replace").decode()]
     if foreign:
         raise DataError(f"the name {foreign[0]!r} is not UTF-8", where=spec, now="rename the file")
-    labels = [classes.index(folder.name) for _, folder, files in found for _ in files]
-    given = [split for split, _, files in found for _ in files if split is not None]
+    labels = [classes.index(name) for _, name, files in cells for _ in files]
+    given = [split for split, _, files in cells for _ in files if split is not None]
     return _Listing(spec, root, classes, images, labels, given)
 
 
@@ -107,7 +135,7 @@ def _dataset(found: _Listing, splits: list[str]) -> Dataset:
     )
 
 
-def load_test_folder(root: Path) -> Dataset:
+def load_test_folder(root: Path | str) -> Dataset:
     """Images whose class is the folder that they lie in, all of them to be judged and none to be trained on.
 
     Args:
@@ -120,12 +148,12 @@ def load_test_folder(root: Path) -> Dataset:
     return _dataset(found, ["test"] * len(found.images))
 
 
-def load_folder(root: Path, *, seed: int = 0) -> Dataset:
+def load_folder(root: Path | str, *, seed: int = 0) -> Dataset:
     """Images whose class is the folder that they lie in; classes are sorted by name.
 
     Args:
         root: holds folders train, val and test (also training, valid, validation, dev) of class folders, or class
-            folders alone.
+            folders alone; a folder, or the address of one in a store (``s3://BUCKET/FOLDER``).
         seed: draws the splits where the folders do not give them: stratified, 80 / 10 / 10.
 
     Raises:

@@ -113,7 +113,7 @@ def _folder(spec: Spec, reading: Reading) -> Dataset:
     from despur.data.folder import load_folder
 
     spec.check(())
-    return load_folder(Path(spec.place), seed=reading.seed)
+    return load_folder(spec.place, seed=reading.seed)
 
 
 def _hf(spec: Spec, reading: Reading) -> Dataset:

@@ -62,6 +62,20 @@ def exists(path: Path) -> bool:
         raise _unreachable(path, error) from error
 
 
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files below a folder of a store, relative to it, sorted.
+
+    Raises:
+        DataError: the store cannot be asked.
+    """
+    filesystem = _filesystem(folder)
+    try:
+        top = filesystem._strip_protocol(url_of(folder)).rstrip("/")
+        return sorted(name.removeprefix(top).lstrip("/") for name in filesystem.find(url_of(folder)))
+    except (OSError, ValueError) as error:
+        raise _unreachable(folder, error) from error
+
+
 def open_binary(path: Path) -> BinaryIO:
     """A file to read, here or in its store; from there it comes whole, so that nothing is cut short later.
 
