@@ -13,7 +13,7 @@ from typing import Any, Literal
 from despur.errors import WorkspaceError
 from despur.workspace import About, StageRecord, Workspace, fingerprint, fingerprint_file, read_json
 
-Kind = Literal["study", "stage", "setting", "seed", "version", "inputs", "file"]
+Kind = Literal["study", "stage", "setting", "seed", "version", "machine", "inputs", "file"]
 
 UNEQUAL_BY_NATURE = ("workspace.json", "report.html", "verdicts.sqlite")
 """Files that hold times of day, or are drawn from the others."""
@@ -27,8 +27,8 @@ class Difference:
     """One thing in which two workspaces are not the same.
 
     Attributes:
-        kind: ``study`` (the specs), ``stage`` (only one has it), ``setting``, ``seed``, ``version``, ``inputs`` (what
-            the stage read) or ``file``.
+        kind: ``study`` (the specs), ``stage`` (only one has it), ``setting``, ``seed``, ``version``, ``machine``,
+            ``inputs`` (what the stage read) or ``file``.
         stage: which stage; None for specs and files.
         name: of the setting, package or file.
         a: what the first workspace has, as JSON has it; None: nothing.
@@ -83,6 +83,8 @@ def _records(stage: str, a: StageRecord, b: StageRecord) -> Iterator[Difference]
     if a.seed != b.seed:
         yield Difference("seed", stage, "seed", a.seed, b.seed)
     yield from _entries("version", stage, a.versions, b.versions)
+    if a.machine and b.machine:  # a workspace of an earlier despur does not say
+        yield from _entries("machine", stage, a.machine, b.machine)
     # The fingerprint covers the settings too: where those differ it says nothing of what was read.
     if a.inputs != b.inputs and not settings:
         yield Difference("inputs", stage, "inputs", a.inputs, b.inputs)
@@ -143,8 +145,8 @@ def _verdict(causes: tuple[Difference, ...], files: tuple[Difference, ...]) -> s
         return "the results are the same" + (" although the runs were not" if causes else "")
     if not staged:
         return (
-            f"{_count(files)}, and no setting, input, seed or version does: another device, processor or number of"
-            " threads computed them, or a file was changed (see: despur repair)"
+            f"{_count(files)}, and no setting, input, seed, version or machine does: a file was changed"
+            " (see: despur repair)"
         )
     first = staged[0].stage
     reasons = dict.fromkeys(_reason(cause) for cause in staged if cause.stage == first)

@@ -87,6 +87,7 @@ def retain_stage(embedded: Embedded, spec: str, names: str | None = None) -> boo
         inputs=fingerprint(embedded.state, contents, table, phrases),
         outputs=[workspace.path(RETAINED)],
         work=work,
+        device=embedded.device,
     )
 
 
@@ -99,7 +100,7 @@ def load_retained(spec: str) -> Dataset:
     kind, _, place = spec.partition(":")
     if kind != "folder" or not place:
         raise DataError("it is no folder of classes", where=spec, now="write folder:DIR")
-    return load_test_folder(Path(place))
+    return load_test_folder(place)
 
 
 def _repaired(embedded: Embedded) -> set[str]:

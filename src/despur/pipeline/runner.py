@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from despur.pipeline.machine import machine_of
 from despur.workspace import StageRecord, Workspace, fingerprint, fingerprint_file, versions
 
 
@@ -19,6 +22,7 @@ def run_stage(
     outputs: list[Path],
     work: Callable[[], None],
     seed: int | None = None,
+    device: torch.device | None = None,
 ) -> bool:
     """Do the work unless the workspace already holds its outcome.
 
@@ -30,6 +34,7 @@ def run_stage(
         outputs: files that must be there, with the bytes that were written, for the stage to count as done.
         work: writes the outputs, each as a whole file.
         seed: what the stage drew from, for the record; None: it draws nothing.
+        device: where it computes, for the record; None: on the processor.
 
     Returns:
         Whether the work was done now.
@@ -47,6 +52,7 @@ def run_stage(
             settings=settings,
             inputs=state,
             versions=versions(),
+            machine=machine_of(device),
             seed=seed,
             seconds=time.perf_counter() - started,
             outputs={_place(workspace, path): fingerprint_file(path) for path in outputs},

@@ -33,6 +33,7 @@ class StageRecord(BaseModel):
         settings: the stage's settings, as its pydantic model dumps them.
         inputs: fingerprint of everything that the stage read.
         versions: as :func:`versions` gives them.
+        machine: what it was computed on, by words such as "device" and "threads"; empty where an earlier despur ran it.
         seed: what it drew from; None: it draws nothing.
         seconds: how long it took.
         outputs: checksum of every file that it wrote, by place in the workspace; empty where an earlier despur ran it.
@@ -46,6 +47,7 @@ class StageRecord(BaseModel):
     seed: int | None
     seconds: float
     outputs: dict[str, str] = {}
+    machine: dict[str, str] = {}
 
 
 class About(TypedDict):
