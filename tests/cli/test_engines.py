@@ -37,6 +37,45 @@ def test_detect_on_ray_writes_the_same_bytes_and_is_then_up_to_date(own_work: Pa
     assert not json.loads(despur("detect", "-w", other, *DETECT, "--json").stdout)["computed"]
 
 
+def study_of(folder: Path, birds: Path, engine: str) -> Path:
+    """A study that embeds and detects with that engine, and trains little."""
+    folder.mkdir(exist_ok=True)
+    lines = (
+        f"dataset: waterbirds:{birds}",
+        "models: birdland:vit",
+        "workspace: work",
+        f"engine: {engine}",
+        "detect: {detector: 'birdland:detector', vocabulary: birdland}",
+        "mitigate: {methods: [erm], train: {epochs: 1}}",
+        "explain: {images: 4, strips: 0, checks: 0}",
+    )
+    (folder / "study.yaml").write_text("\n".join(lines))
+    return folder / "study.yaml"
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [("rya", "did you mean 'ray'"), ("{actors: 2}", "add --engine ray"), ("{name: ray, actors: 0}", "actors")],
+)
+def test_a_study_with_an_engine_that_is_none_is_refused_before_it_begins(
+    birds: Path, tmp_path: Path, despur, refused, engine: str, said: str
+) -> None:
+    refused(despur("run", study_of(tmp_path, birds, engine)), said)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_a_study_on_ray_writes_the_bytes_of_the_plain_loop(birds: Path, tmp_path: Path, despur) -> None:
+    for name, engine in (("one", "loop"), ("many", "{name: ray, actors: 2}")):
+        result = despur("run", study_of(tmp_path / name, birds, engine))
+        assert result.exit_code == 0, result.stderr
+    one, many = tmp_path / "one" / "work", tmp_path / "many" / "work"
+    files = [*(one / "features").glob("*.safetensors"), one / "detections.parquet"]
+    assert len(files) > 2
+    for file in files:
+        assert (many / file.relative_to(one)).read_bytes() == file.read_bytes()
+
+
 TRAIN = ("--method", "erm", "--epochs", 2, "--batch-size", 16)
 
 

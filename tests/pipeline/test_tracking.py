@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from despur.errors import SettingsError
+from despur.pipeline import MitigateSettings, mitigate_stage
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.tracking import FOLDER, make_trackers, track
+from despur.pipeline.tracking import FOLDER, check_trackers, track_runs
 from despur.pipeline.training import load_runs
 from despur.workspace import Workspace
 
 RUN = "erm-seed0"
 
+QUICK = MitigateSettings(methods=("erm", "clip+lc+vc+ls"), seeds=2, train={"epochs": 2, "batch_size": 16})
+"""As the finished workspace was trained."""
+
 
 def tracked(finished: Embedded, root: Path, name: str) -> Path:
     """Where a tracker of a workspace elsewhere has put one of the finished runs."""
     place = Workspace.create(root / "work", dataset="d", model="m")
-    track(make_trackers(place, [name]), {RUN: load_runs(finished.workspace)[RUN]})
+    track_runs(place, [name], {RUN: load_runs(finished.workspace)[RUN]}, [RUN])
     return place.path(FOLDER, name)
 
 
@@ -56,12 +61,27 @@ def test_wandb_writes_an_offline_run(finished: Embedded, tmp_path: Path):
     assert list(folder.glob("wandb/offline-run-*/run-*.wandb"))
 
 
-def test_an_unknown_tracker_is_told_with_the_nearest(finished: Embedded):
+def test_a_study_hands_on_its_histories_once(own_work: Path, finished: Embedded) -> None:
+    """``track: tensorboard`` in a study file: told all runs the first time, and nothing where nothing was trained."""
+    embedded = Embedded(Workspace.open(own_work), finished.device, finished.backbone)
+    settings = QUICK.model_copy(update={"track": ("tensorboard",)})
+    names = mitigate_stage(embedded, settings)
+    folder = embedded.workspace.path(FOLDER, "tensorboard")
+    assert {file.parent.name for file in folder.rglob("events.*")} == set(names)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("events.*")}
+    mitigate_stage(embedded, settings)
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("events.*")} == before
+    mitigate_stage(embedded, settings.model_copy(update={"by_method": {"erm": {"epochs": 1}}}))
+    after = {file: file.stat().st_mtime_ns for file in folder.rglob("events.*")}
+    assert {file.parent.name for file in after if after[file] != before.get(file)} == {"erm-seed0", "erm-seed1"}
+
+
+def test_an_unknown_tracker_is_told_with_the_nearest():
     with pytest.raises(SettingsError, match=r"tensorbord.*tensorboard"):
-        make_trackers(finished.workspace, ["tensorbord"])
+        check_trackers(["tensorbord"])
 
 
-def test_a_package_that_is_missing_is_named_with_its_extra(finished: Embedded, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(SettingsError, match=r"wandb is not installed.*despur\[track\]"):
-        make_trackers(finished.workspace, ["wandb"])
+        check_trackers(["wandb"])

@@ -101,8 +101,7 @@ def mitigate(
     from despur.pipeline.grouping import groups_of
     from despur.pipeline.pairing import pair_warnings, take_verdicts
     from despur.pipeline.settings import checked
-    from despur.pipeline.tracking import make_trackers
-    from despur.pipeline.tracking import track as track_runs
+    from despur.pipeline.tracking import check_trackers
     from despur.pipeline.training import load_runs, options_by_method
     from despur.pipeline.tuning import judged_runs, tune_stage
 
@@ -126,13 +125,14 @@ def mitigate(
             "seeds": seeds,
             "seed": seed,
             "memory": memory,
+            "track": track or [],
             "train": {name: value for name, value in given.items() if value is not None},
             "by_method": options_by_method(names, _numbers(option or [], "--option", "upweight=50")),
         },
         where="mitigate",
     )
+    check_trackers(settings.track)
     with opened(workspace, device) as embedded:
-        trackers = make_trackers(embedded.workspace, track or [])
         if verdicts is not None:
             take_verdicts(embedded, verdicts)
         told = groups_of(embedded, settings.groups, attribute)
@@ -151,7 +151,6 @@ def mitigate(
         afterwards = unhelped({name: runs[name] for name in trained})
         for warning in afterwards:
             say(f"warning: {warning}")
-        track_runs(trackers, {name: runs[name] for name in trained})
         summary = judged_runs(embedded, trained) if tune else []
     rows = [
         {

@@ -13,6 +13,21 @@ from despur.features.ray_engine import ray_engine
 LOOP, RAY = "loop", "ray"
 
 
+class EngineSettings(RaySettings):
+    """A study's section ``engine``: what works through the images of embed and detect; it changes no byte.
+
+    Attributes:
+        name: "loop" (this process) or "ray".
+    """
+
+    name: str = LOOP
+
+    @property
+    def spread(self) -> RaySettings:
+        """The actors' settings alone."""
+        return RaySettings.model_validate(self.model_dump(exclude={"name"}))
+
+
 def chosen_actors(name: str, settings: RaySettings) -> RaySettings | None:
     """The actors of the engine of that name; None for ``loop``, which has none.
 
@@ -28,7 +43,9 @@ def chosen_actors(name: str, settings: RaySettings) -> RaySettings | None:
         require_ray()
         return settings
     if settings != RaySettings():
-        raise SettingsError("the plain loop has no actors, address or GPU shares", now="add --engine ray")
+        raise SettingsError(
+            "the plain loop has no actors, address or GPU shares", now="add --engine ray, or in a study name: ray"
+        )
     return None
 
 

@@ -79,6 +79,7 @@ def blend_stage(embedded: Embedded, run: str | None = None, split: str = "test")
         inputs=fingerprint(embedded.state, heads, chosen.attribute, *grouping_state(embedded)),
         outputs=[data, page],
         work=work,
+        device=embedded.device,
     )
     points = tuple(BlendPoint(**point) for point in read_object(data, ("points",))["points"])
     return BlendCurve(name, split, points, (data, page))

@@ -285,6 +285,7 @@ def detect_stage(
         inputs=state,
         outputs=[path],
         work=work,
+        device=embedded.device,
     )
 
 

@@ -79,6 +79,7 @@ def embed_stage(
         outputs=outputs,
         work=work,
         seed=model.seed,
+        device=backbone.device,
     )
 
 
@@ -131,4 +132,6 @@ def predict_stage(embedded: Embedded) -> bool:
         )
         write_parquet(file, table)
 
-    return run_stage(workspace, "predict", settings={}, inputs=embedded.state, outputs=[file], work=work)
+    return run_stage(
+        workspace, "predict", settings={}, inputs=embedded.state, outputs=[file], work=work, device=embedded.device
+    )

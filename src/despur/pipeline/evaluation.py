@@ -129,6 +129,7 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
         inputs=_evaluated_from(embedded),
         outputs=[workspace.path("runs", name, "metrics.json") for name in runs],
         work=work,
+        device=embedded.device,
     )
 
 

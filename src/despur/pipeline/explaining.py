@@ -89,6 +89,7 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
         outputs=[table_file, checks_file, strips_folder / "strips.json"],
         work=work,
         seed=settings.seed,
+        device=embedded.device,
     )
 
 

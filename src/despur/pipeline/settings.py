@@ -12,6 +12,7 @@ from despur.data.quarantine import MAX_UNREADABLE
 from despur.detect import DetectSettings
 from despur.errors import SettingsError, nearest
 from despur.features.batching import EmbedChoices
+from despur.features.engines import EngineSettings
 from despur.mitigate.methods import RECOMMENDED
 from despur.rank import RankSettings
 from despur.workspace import read_yaml
@@ -108,6 +109,7 @@ class MitigateSettings(BaseModel):
         train: settings for every method, over the method's own ("epochs", "learning_rate", ...).
         by_method: settings for one method, over ``train``.
         by_model: the same for one model's spec, over ``by_method``.
+        track: where histories are handed on: "tensorboard", "mlflow" or "wandb".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,6 +123,7 @@ class MitigateSettings(BaseModel):
     train: dict[str, Any] = {}
     by_method: dict[str, dict[str, Any]] = {}
     by_model: dict[str, dict[str, dict[str, Any]]] = {}
+    track: Annotated[tuple[str, ...], BeforeValidator(several)] = ()
 
 
 class ExplainSettings(BaseModel):
@@ -162,6 +165,10 @@ class RetainSettings(BaseModel):
     names: str | None = None
 
 
+def _named_engine(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class StudySettings(BaseModel):
     """Everything from images to a report: what a study file holds.
 
@@ -175,6 +182,7 @@ class StudySettings(BaseModel):
         allow_outside: let a table name images outside its own folder.
         prompts: a file of templates and of what classes and attributes are called in them, as
             :func:`~despur.pipeline.wording.read_wording` reads it; None: OpenAI's templates and the dataset's words.
+        engine: what works through the images; "ray" is ``{name: ray}``.
         detect: looks for a vocabulary's phrases in the images; None: this is left out.
         rank: orders what was seen by how much accuracy hangs on it; None: this is left out.
         tune: settings that are tried for every method before it is trained; None: none, those given are taken.
@@ -193,6 +201,7 @@ class StudySettings(BaseModel):
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = MAX_UNREADABLE
     allow_outside: bool = False
     prompts: Path | None = None
+    engine: Annotated[EngineSettings, BeforeValidator(_named_engine)] = EngineSettings()
     embed: EmbedChoices = EmbedChoices()
     detect: DetectSection | None = None
     rank: RankSettings | None = None
@@ -270,6 +279,8 @@ def read_study(file: Path) -> StudySettings:
 def _at_home(spec: str, home: Path) -> str:
     """A spec whose path, if it has one, begins at the study file's folder."""
     kind, _, tail = spec.partition(":")
+    if "://" in tail.partition(",")[0]:  # an address
+        return spec
     # A name on the hub is no path; a folder of the same name beside the study is what is meant.
     is_path = kind not in ("birdland", "hf") or (kind == "hf" and (home / tail.split(",")[0]).is_dir())
     return f"{kind}:{home / Path(tail).expanduser()}" if tail and is_path else spec

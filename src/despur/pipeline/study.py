@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ import torch
 from despur.catalog import load_backbone, load_dataset
 from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
+from despur.features.engines import choose_engine, chosen_actors
 from despur.pipeline.blending import blend_stage
-from despur.pipeline.detecting import check_search, detect_stage
+from despur.pipeline.detecting import COLUMN, TAGGER, check_search, detect_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
 from despur.pipeline.evaluation import evaluate_stage
@@ -21,6 +23,7 @@ from despur.pipeline.ranking import rank_stage, within
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.retaining import retain_stage
 from despur.pipeline.settings import MitigateSettings, StudySettings
+from despur.pipeline.tracking import check_trackers
 from despur.pipeline.training import chosen_methods, mitigate_stage
 from despur.pipeline.tuning import tune_stage
 from despur.pipeline.wording import Wording, read_wording, wording_stage
@@ -63,6 +66,8 @@ def run_study(
     # What a user mistyped is told now and not after an hour of embedding.
     for spec in settings.models:
         chosen_methods(settings.mitigate, spec)
+    check_trackers(settings.mitigate.track)
+    chosen_actors(settings.engine.name, settings.engine.spread)
     find_map_method(settings.explain.method)
     wording = read_wording(settings.prompts)
     if settings.detect is not None and settings.rank is not None:
@@ -122,15 +127,16 @@ def _run_model(
 
     folder = workspace_of(settings, spec)
     workspace = Workspace.create(folder, dataset=settings.dataset, model=spec, on_wait=waiting)
-    model = settings.model(spec)
+    model, spread = settings.model(spec), settings.engine.spread
+    load = partial(
+        load_backbone,
+        spec,
+        random_weights=model.random_weights,
+        trainable=model.trainable,
+        seed=model.seed,
+    )
     with workspace.lock(on_wait=waiting):
-        backbone = load_backbone(
-            spec,
-            random_weights=model.random_weights,
-            trainable=model.trainable,
-            device=device,
-            seed=model.seed,
-        )
+        backbone = load(device=device)
         find_map_method(settings.explain.method).check(backbone)
         wording_stage(workspace, wording, dataset, backbone)
         embedded = Embedded(workspace, device, backbone, progress)
@@ -142,6 +148,7 @@ def _run_model(
                 model,
                 settings=settings.embed.settled(backbone),
                 max_unreadable=settings.max_unreadable,
+                engine=choose_engine(settings.engine.name, partial(load, device=spread.device), spread),
                 progress=progress,
             ),
             "predict": lambda: predict_stage(embedded),
@@ -184,12 +191,14 @@ def _finding(
         searched: workspaces of the study's models before this one.
     """
     stages: dict[str, Callable[[], object]] = {}
-    detect, rank = settings.detect, settings.rank
+    detect, rank, engine = settings.detect, settings.rank, settings.engine
     if detect is not None:
         stages["detect"] = lambda: detect_stage(
             embedded,
             detect.search,
             search=detect.effort,
+            # A search that looks at no image has nothing for actors to do.
+            actors=None if detect.detector in (COLUMN, TAGGER) else chosen_actors(engine.name, engine.spread),
             max_unreadable=settings.max_unreadable,
             searched_before=searched,
         )

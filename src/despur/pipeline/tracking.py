@@ -1,12 +1,13 @@
 """Training histories in the places where people already compare runs: TensorBoard, MLflow and Weights & Biases.
 
-A history is handed on when its run is trained, so that tracking can change neither a result nor a fingerprint.
+A history is handed on once its run is trained, so that tracking can change neither a result nor a fingerprint.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,37 +129,49 @@ TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {
 """By the name that ``--track`` takes."""
 
 
-def make_trackers(workspace: Workspace, names: Iterable[str]) -> list[Tracker]:
-    """Trackers that write into the workspace; only their own packages are imported.
+def check_trackers(names: Iterable[str]) -> None:
+    """Miss a tracker before the long work whose histories it would be told.
 
     Raises:
         SettingsError: there is no such tracker, or its package is missing.
     """
-    made: list[Tracker] = []
-    for name in dict.fromkeys(names):
+    for name in names:
         if name not in TRACKERS:
             raise SettingsError(f"there is no tracker {name!r}", where="--track", now=nearest(name, list(TRACKERS)))
+        if find_spec(name) is None:  # each is called as its package is
+            raise SettingsError(f"{name} is not installed", where="--track", now="run: pip install 'despur[track]'")
+
+
+def track_runs(workspace: Workspace, names: Iterable[str], runs: Mapping[str, Run], trained: Collection[str]) -> None:
+    """Tell the trackers of a workspace what they do not know yet.
+
+    Args:
+        names: of trackers.
+        runs: all runs of the command, by name.
+        trained: those that were trained now. A tracker that was told nothing before is told all.
+
+    Raises:
+        SettingsError: as :func:`check_trackers`.
+    """
+    check_trackers(names)
+    for name in dict.fromkeys(names):
+        folder = workspace.path(FOLDER, name)
+        told = runs if not folder.exists() else {run: runs[run] for run in runs if run in trained}
+        if told:
+            track(TRACKERS[name](folder), told)
+
+
+def track(tracker: Tracker, runs: Mapping[str, Run]) -> None:
+    """Tell a tracker each run's settings and its history, epoch by epoch, without what is not finite."""
+    for name, run in runs.items():
+        settings = {"method": run.method, "attribute": run.attribute, "seed": run.seed}
+        tracker.start(name, {**settings, **run.settings.model_dump(mode="json"), "best_epoch": run.best_epoch})
         try:
-            made.append(TRACKERS[name](workspace.path(FOLDER, name)))
-        except ImportError as problem:
-            raise SettingsError(
-                f"{name} is not installed ({problem})", where="--track", now="run: pip install 'despur[track]'"
-            ) from problem
-    return made
-
-
-def track(trackers: Iterable[Tracker], runs: Mapping[str, Run]) -> None:
-    """Tell every tracker each run's settings and its history, epoch by epoch, without what is not finite."""
-    for tracker in trackers:
-        for name, run in runs.items():
-            settings = {"method": run.method, "attribute": run.attribute, "seed": run.seed}
-            tracker.start(name, {**settings, **run.settings.model_dump(mode="json"), "best_epoch": run.best_epoch})
-            try:
-                for row in run.history.to_pylist():
-                    epoch = row.pop("epoch")
-                    tracker.epoch(epoch, {key: value for key, value in row.items() if _is_finite(value)})
-            finally:
-                tracker.finish()
+            for row in run.history.to_pylist():
+                epoch = row.pop("epoch")
+                tracker.epoch(epoch, {key: value for key, value in row.items() if _is_finite(value)})
+        finally:
+            tracker.finish()
 
 
 def _is_finite(value: object) -> bool:

@@ -16,6 +16,7 @@ from despur.pipeline.embedded import EMBED, Embedded, embedded_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy, make_study
+from despur.pipeline.tracking import check_trackers, track_runs
 from despur.workspace import Workspace, read_json
 
 MITIGATE = "mitigate/"
@@ -140,16 +141,20 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStu
         DespurError: an unknown method or setting, or a study that a method means nothing on.
         DivergedError: a method's only seed diverged.
     """
+    check_trackers(settings.track)
     lazy = lazy or LazyStudy.of(embedded, settings)
     chosen = chosen_methods(settings, embedded.model.spec)
-    names: list[str] = []
+    runs: dict[str, Run] = {}
+    trained: list[str] = []
     for method, of_method in chosen:
         seeds = list(range(settings.seed, settings.seed + settings.seeds)) if method.seeded else [settings.seed]
-        names += [run_name(method.name, seed) for seed in seeds]
-        problem = _train_method(embedded, lazy, method, of_method, seeds)
-        if problem is not None and len(seeds) == 1:
-            raise problem
-    return names
+        found, now = _train_method(embedded, lazy, method, of_method, seeds)
+        runs |= found
+        trained += found if now else []
+        if len(seeds) == 1 and found[run_name(method.name, seeds[0])].diverged_step is not None:
+            raise DivergedError(list(found.values()))
+    track_runs(embedded.workspace, settings.track, runs, trained)
+    return list(runs)
 
 
 def chosen_methods(settings: MitigateSettings, model: str) -> list[tuple[Method, TrainSettings]]:
@@ -169,8 +174,8 @@ def chosen_methods(settings: MitigateSettings, model: str) -> list[tuple[Method,
 
 def _train_method(
     embedded: Embedded, lazy: LazyStudy, method: Method, settings: TrainSettings, seeds: list[int]
-) -> DivergedError | None:
-    """Every seed of one method; what is to be told where none of them stayed finite."""
+) -> tuple[dict[str, Run], bool]:
+    """Every seed of one method by the name of its run, and whether they were trained now."""
     workspace = embedded.workspace
     folders = [workspace.path("runs", run_name(method.name, seed)) for seed in seeds]
     checkpoint = workspace.path("runs", f".{method.name}.checkpoint")
@@ -186,7 +191,7 @@ def _train_method(
             save_run(folder, run, {FEATURES: embedded.state})
         checkpoint.unlink(missing_ok=True)
 
-    run_stage(
+    trained = run_stage(
         workspace,
         f"{MITIGATE}{method.name}",
         settings={**settings.model_dump(mode="json"), "attribute": lazy.grouping.name, "seeds": seeds},
@@ -194,6 +199,6 @@ def _train_method(
         outputs=[folder / file for folder in folders for file in RUN_FILES],
         work=work,
         seed=seeds[0],
+        device=embedded.device,
     )
-    runs = [load_run(folder) for folder in folders]
-    return DivergedError(runs) if all(run.diverged_step is not None for run in runs) else None
+    return {folder.name: load_run(folder) for folder in folders}, trained

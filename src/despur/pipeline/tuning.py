@@ -79,6 +79,7 @@ def _tune(
         outputs=[file],
         work=work,
         seed=seed,
+        device=embedded.device,
     )
     given = settings.by_model.get(embedded.model.spec, {}).get(method.name, {})
     return {**given, **read_json(file)["chosen"]}

@@ -198,9 +198,11 @@ class Reproduction:
             if name in self.parts:
                 outcome.numbers.extend(beside(name, studied.sections))
         for figure, resnet in (("figure4", True), ("figure5", False)):
-            for spec, folder in zip(self.choices.models, studied.workspaces, strict=True):
-                if figure in self.parts and is_resnet(spec) is resnet:
-                    outcome.figures[figure] = self._methods_figure(figure, folder)
+            pairs = zip(self.choices.models, studied.workspaces, strict=True)
+            alike = [folder for spec, folder in pairs if is_resnet(spec) is resnet]
+            for number, folder in enumerate(alike if figure in self.parts else []):
+                name = _numbered(figure, number)
+                outcome.figures[name] = self._methods_figure(name, folder)
 
     def _studied(self, study: StudySettings) -> StudyOutcome:
         return run_study(
@@ -219,7 +221,7 @@ class Reproduction:
                 if "table3" in self.parts:
                     outcome.numbers.extend(numbers)
                 if "figure3" in self.parts:
-                    file = self.workspace / "figures" / f"figure3{f'-{number}' if number else ''}.png"
+                    file = self.workspace / "figures" / f"{_numbered('figure3', number)}.png"
                     with write_whole(file) as temporary:
                         to_png(shortcuts_figure(embedded, numbers)).save(temporary, format="PNG", optimize=True)
                     outcome.figures[file.stem] = str(file)
@@ -239,7 +241,7 @@ class Reproduction:
             if "table5" in self.parts:
                 outcome.numbers.extend(pair_beside(studied.sections[0], class_accuracies(studied.workspaces[0])))
             if "figure6" in self.parts:
-                name = f"figure6{f'-{number}' if number else ''}"
+                name = _numbered("figure6", number)
                 outcome.figures[name] = self._methods_figure(name, studied.workspaces[0])
 
     def _methods_figure(self, name: str, folder: Path) -> str:
@@ -252,6 +254,11 @@ class Reproduction:
         with write_whole(target) as temporary:
             shutil.copyfile(methods, temporary)
         return str(target)
+
+
+def _numbered(figure: str, number: int) -> str:
+    """A figure's name where several models have it each: figure4, figure4-1, figure4-2."""
+    return f"{figure}-{number}" if number else figure
 
 
 def class_accuracies(folder: Path, place: int = 0) -> Mapping[str, Spread]:
