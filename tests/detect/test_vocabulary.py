@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,18 @@ def test_the_builtin_vocabulary_is_clean_and_has_what_the_papers_shortcuts_need(
     assert list(phrases) == sorted(set(phrases))
     assert all(normalise(phrase) == phrase for phrase in phrases)
     assert {"baby", "water", "can", "hand", "ring", "pencil", "bamboo forest"} <= set(phrases)
+
+
+def test_the_builtin_vocabulary_says_where_it_comes_from_and_has_a_phrase_a_line() -> None:
+    lines = files("despur.detect").joinpath("vocabularies/builtin.txt").read_text(encoding="utf-8").splitlines()
+    note = " ".join(line.lstrip("# ") for line in lines[: lines.index("")])
+    assert "Source:" in note
+    assert "licence" in note
+    told = re.search(r"some ([\d,]+) things", note)
+    assert told is not None
+    phrases = [line for line in lines if line and not line.startswith("#")]
+    assert len(phrases) == pytest.approx(int(told[1].replace(",", "")), abs=25)
+    assert len(phrases) == len(set(phrases)) == len(load_vocabulary("builtin").phrases)
 
 
 def test_visual_genomes_synsets_become_words(tmp_path: Path) -> None:

@@ -220,6 +220,31 @@ def test_two_predictions_for_one_image_are_refused() -> None:
         rank(predictions_table([("a", 0, 0, 1.0), ("a", 1, 0, 1.0)]), detections_table([]), CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("label", "predicted", "told"), [(3, 0, "label 3"), (-1, 0, "label -1"), (0, 7, "predicted 7")]
+)
+def test_a_class_outside_the_classes_is_refused_and_not_miscounted(label: int, predicted: int, told: str) -> None:
+    rows = [("a", label, predicted, 1.0), ("b", 0, 0, 1.0)]
+    with pytest.raises(DataError, match=f"{told} is not among the 3 classes"):
+        rank(predictions_table(rows), detections_table([("a", "sea")]), CLASSES)
+
+
+def test_another_datasets_detections_are_told_and_not_counted_as_nothing_seen(tmp_path: Path) -> None:
+    rows, _ = planted()
+    others = detections_table([("elsewhere/1.jpg", "sea"), ("elsewhere/2.jpg", "tree")])
+    with pytest.raises(DataError, match=r"none of the 2 detections.*elsewhere/1\.jpg"):
+        rank(predictions_table(rows), others, CLASSES)
+    some = detections_table([("elsewhere/1.jpg", "sea"), (rows[0][0], "tree")])
+    assert rank(predictions_table(rows), some, CLASSES).unseen == 39
+
+
+def test_detections_of_images_that_are_not_counted_leave_a_table_without_pairs() -> None:
+    """The one image in which something was seen is quarantined: those left have nothing, which is no mistake."""
+    rows, _ = planted()
+    ranking = rank(predictions_table(rows), detections_table([(rows[0][0], "sea")]), CLASSES, quarantined=[rows[0][0]])
+    assert (ranking.table.num_rows, ranking.unseen, ranking.quarantined) == (0, 39, 1)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     rows, _ = planted()
     damaged = tmp_path / "detections.parquet"

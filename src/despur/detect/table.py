@@ -132,7 +132,8 @@ def _merge(
         fingerprint(list(states)),
     )
     write_detections(path, (read_parquet(shard) for shard in shards), searched)
-    shutil.rmtree(shards[0].parent)
+    for folder in {shard.parent for shard in shards}:
+        shutil.rmtree(folder)
     return searched
 
 

@@ -123,7 +123,7 @@ def read_population(
         quarantined: ids that count nowhere, whatever the tables say.
 
     Raises:
-        DataError: two predictions for one image, or no image at all.
+        DataError: two predictions for one image, a class outside the classes, or no image at all.
     """
     everything = _relation(connection, predictions, "id, label, predicted, correct, margin")
     everything.create_view("predicted_images")
@@ -142,7 +142,14 @@ def read_population(
         raise DataError("no image is left to count", now="check the split, and that the model's predictions exist")
     if _one(connection, "SELECT count(*) - count(DISTINCT id) FROM predicted_images"):
         raise DataError("two predictions have the same id", now="make the ids of the dataset unique")
-    label = kept["label"].to_numpy().astype(np.int64)
+    label, predicted = (kept[name].to_numpy().astype(np.int64) for name in ("label", "predicted"))
+    for name, values in (("label", label), ("predicted", predicted)):
+        outside = values[(values < 0) | (values >= classes)]
+        if len(outside):
+            raise DataError(
+                f"{name} {outside[0]} is not among the {classes} classes (0 to {classes - 1})",
+                now="name every class, in the order of the labels",
+            )
     left_out = (
         _one(connection, "SELECT count(*) FROM predicted_images WHERE id IN (SELECT id FROM banned)")
         if expected is None
@@ -151,7 +158,7 @@ def read_population(
     return Population(
         ids=kept["id"],
         label=label,
-        predicted=kept["predicted"].to_numpy().astype(np.int64),
+        predicted=predicted,
         correct=kept["correct"].to_numpy().astype(np.bool_),
         margin=kept["margin"].to_numpy().astype(np.float32),
         bounds=np.searchsorted(label, np.arange(classes + 1)),
@@ -183,6 +190,9 @@ def read_sightings(
         held: bytes that keys may take in memory; where they take more, DuckDB sorts them, on disk if it must, and they
             stay there. None: any number.
         spill: the folder for them.
+
+    Raises:
+        DataError: every detection is of an image that nothing is predicted of.
     """
     columns = "id, phrase" if min_score <= 0.0 else "id, phrase, score"
     seen = _relation(connection, detections, columns)
@@ -219,8 +229,20 @@ def read_sightings(
     else:
         keys = _hold_keys(noted(), found)
         keys.sort()
+    if found and not sizes.any():
+        _check_same_images(connection, found)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     return Sightings(phrases, keys, bits, bounds, int(len(population) - any_seen.sum()))
+
+
+def _check_same_images(connection: duckdb.DuckDBPyConnection, found: int) -> None:
+    """Refuse another dataset's detections, which would all be passed over."""
+    if not _one(connection, "SELECT count(*) FROM seen SEMI JOIN predicted_images USING (id)"):
+        example = connection.sql("SELECT min(id) FROM seen").fetchall()[0][0]
+        raise DataError(
+            f"none of the {found} detections is of an image with a prediction (the first is of {example!r})",
+            now="are they another dataset's, or are the ids written in another way?",
+        )
 
 
 def _join_on(connection: duckdb.DuckDBPyConnection, images: int) -> str:

@@ -128,7 +128,8 @@ def rank(
         spill: an existing folder for what does not fit in memory; None: the system's for temporary files.
 
     Raises:
-        DataError: no image to count, or two predictions for one image.
+        DataError: no image to count, two predictions for one image, a class outside ``classes``, or detections of other
+            images alone.
         WorkspaceError: a table that cannot be read, or no room on disk.
         SettingsError: too little memory.
     """
