@@ -9,6 +9,7 @@ import torch
 
 from despur.backbones.protocol import Backbone
 from despur.mitigate.methods import find_method
+from despur.pipeline import ExplainSettings, MitigateSettings, evaluate_stage, explain_stage, mitigate_stage
 from despur.pipeline.chosen import best_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.reporting import report_stage, section_of
@@ -50,6 +51,18 @@ def test_the_report_says_with_which_seeds_the_map_does_not_move_onto_the_object(
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert said in page
     assert find_method(method).title in page
+
+
+def test_one_seed_is_not_called_a_mean(own: Embedded, tmp_path: Path):
+    with own.workspace.lock():
+        own.workspace.forget("mitigate/clip+lc+vc+ls")
+        mitigate_stage(own, MitigateSettings(methods=("erm",), train={"epochs": 1, "batch_size": 16}))
+        explain_stage(own, ExplainSettings(images=12, strips=0, checks=0))
+        evaluate_stage(own)
+    give_energy(own, "pretrained", 0.40)
+    give_energy(own, "erm-seed0", 0.45)
+    report_stage([own], tmp_path / "report.html")
+    assert "after ERM (one seed): it rises." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_checks_of_the_maps_are_those_of_the_two_models_that_are_compared(own: Embedded):

@@ -109,10 +109,12 @@ def _energy_note(workspace: Workspace) -> str:
     title = find_method(runs[after].method).title
     fallen = [str(seed) for seed, value in sorted(later.items()) if value <= before]
     mean = sum(later.values()) / len(later)
-    verdict = "it rises with every seed" if not fallen else f"it does not rise with seed {', '.join(fallen)}"
+    risen = "it rises with every seed" if len(later) > 1 else "it rises"
+    verdict = f"it does not rise with seed {', '.join(fallen)}" if fallen else risen
+    of_seeds = f"mean over {len(later)} seeds" if len(later) > 1 else "one seed"
     return (
         f"the map's share on the object is {100 * before:.1f}% before and {100 * mean:.1f}% after {title} "
-        f"(mean over {len(later)} seeds): {verdict}."
+        f"({of_seeds}): {verdict}."
     )
 
 
