@@ -62,6 +62,8 @@ def review(
         show({"url": place.url}, as_json=as_json, text=lambda: place.url)
         sys.stdout.flush()  # a program that reads the address from a pipe would wait for it for ever
         say("every verdict is kept at once; Ctrl-C ends the review")
+        if not maps:
+            say("start it with --maps to see where the model looks")
         if browser and place.token is None:
             webbrowser.open(place.url)
 
