@@ -350,9 +350,13 @@ def _confused_classes(
     keep: Int[np.ndarray, "pairs"],
 ) -> Int[np.ndarray, "pairs"]:
     """Most frequent wrong class among images *without* each kept attribute: all the class's errors minus those with."""
-    wrong_classes, kind = np.unique(predicted[~correct], return_inverse=True)
-    if len(wrong_classes) == 0:
+    wrong = predicted[~correct]
+    if len(wrong) == 0:
         return np.full(len(keep), -1)
+    # Classes are small numbers: counting them finds the distinct ones in a fraction of a sort's time.
+    is_wrong = np.bincount(wrong) > 0
+    wrong_classes = np.flatnonzero(is_wrong)
+    kind = (np.cumsum(is_wrong) - 1)[wrong]
     kinds = len(wrong_classes)
     # Right answers go to one column more, which is then dropped.
     column = np.full(len(predicted), kinds)
