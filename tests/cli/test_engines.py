@@ -76,6 +76,29 @@ def test_a_study_on_ray_writes_the_bytes_of_the_plain_loop(birds: Path, tmp_path
         assert (many / file.relative_to(one)).read_bytes() == file.read_bytes()
 
 
+def test_a_mirror_gives_another_workspace_what_one_had_computed(birds: Path, tmp_path: Path, despur) -> None:
+    mirror = ("--mirror", f"file://{tmp_path}/store")
+    works = [tmp_path / "one", tmp_path / "two"]
+    for work in works:
+        for command in (("embed", f"waterbirds:{birds}", "--model", "birdland:vit"), ("detect", *DETECT)):
+            result = despur(*command, "-w", work, *mirror)
+            assert result.exit_code == 0, result.stderr
+    sent = {file.name: file.read_bytes() for file in (tmp_path / "store").glob("*/shard-*")}
+    assert {name.rsplit(".")[-1] for name in sent} == {"npy", "parquet", "json"}
+    for name in ("features/shard-00000.npy", "detections.parquet"):
+        assert (works[0] / name).read_bytes() == (works[1] / name).read_bytes()
+    assert sent["shard-00000.npy"] == (works[0] / "features" / "shard-00000.npy").read_bytes()
+
+
+def test_a_mirror_that_is_no_address_is_refused_before_it_begins(birds: Path, tmp_path: Path, despur, refused) -> None:
+    options = ("--model", "birdland:vit", "-w", tmp_path / "work")
+    refused(despur("embed", f"waterbirds:{birds}", *options, "--mirror", "some/folder"), "no address of a store")
+    study = study_of(tmp_path, birds, "loop")
+    study.write_text(study.read_text() + "\nmirror: nowhere://bucket\n")
+    refused(despur("run", study), "nowhere:// cannot be reached from here")
+    assert not (tmp_path / "work").exists()
+
+
 TRAIN = ("--method", "erm", "--epochs", 2, "--batch-size", 16)
 
 

@@ -115,7 +115,7 @@ def test_a_store_that_fails_stops_the_work_and_quarantines_nothing(
 
 
 def test_a_store_that_nothing_reads_is_told_of_before_any_image_is(table: Path) -> None:
-    with pytest.raises(DataError, match="nowhere:// cannot be read here"):
+    with pytest.raises(DataError, match="nowhere:// cannot be reached from here"):
         load_dataset(f"table:{table},images=nowhere://bucket")
     with pytest.raises(DataError, match="no address of a store"):
         load_dataset(f"table:{table},images=bucket")

@@ -23,6 +23,7 @@ from despur.detect import (
 )
 from despur.detect.protocol import NOT_FINITE
 from despur.errors import WorkspaceError
+from despur.features.mirror import named_mirror
 
 T = TypeVar("T")
 
@@ -137,6 +138,37 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(dataset: Dat
     assert again.looked == COUNT - 1 - 4
     assert broken.read_bytes() == whole.read_bytes()
     assert [entry.name for entry in broken.parent.iterdir()] == ["detections.parquet"]
+
+
+def test_another_machine_goes_on_from_the_shards_that_a_mirror_holds(dataset: Dataset, tmp_path: Path) -> None:
+    whole, lost, second = (tmp_path / name / "detections.parquet" for name in ("whole", "lost", "second"))
+    detect_to_table(dataset, Looker(), WORDS, whole, SETTINGS)
+    mirror = named_mirror(f"file://{tmp_path}/store")
+    looker = Looker()
+    looker.stop_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_table(dataset, looker, WORDS, lost, SETTINGS, mirror=mirror)
+    again, third = Looker(), Looker()
+    detect_to_table(dataset, again, WORDS, second, SETTINGS, mirror=mirror)
+    assert again.looked == COUNT - 1 - 4
+    assert second.read_bytes() == whole.read_bytes()
+    detect_to_table(dataset, third, WORDS, tmp_path / "third.parquet", SETTINGS, mirror=mirror)
+    assert third.looked == 0
+    assert (tmp_path / "third.parquet").read_bytes() == whole.read_bytes()
+
+
+def test_a_damaged_shard_of_a_mirror_is_searched_again_and_mended(dataset: Dataset, tmp_path: Path) -> None:
+    mirror = named_mirror(f"file://{tmp_path}/store")
+    detect_to_table(dataset, Looker(), WORDS, tmp_path / "first.parquet", SETTINGS, mirror=mirror)
+    next((tmp_path / "store").glob("*/*.parquet")).write_bytes(b"PAR1")
+    looked: list[int] = []
+    for _ in range(2):
+        looker = Looker()
+        detect_to_table(dataset, looker, WORDS, tmp_path / "second.parquet", SETTINGS, mirror=mirror)
+        looked.append(looker.looked)
+        assert (tmp_path / "second.parquet").read_bytes() == (tmp_path / "first.parquet").read_bytes()
+    assert looked[0] > 0
+    assert looked[1] == 0
 
 
 @pytest.mark.parametrize("change", ["image", "detector", "phrases", "damage"])

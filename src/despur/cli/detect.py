@@ -17,6 +17,7 @@ from despur.cli.options import (
     EngineOption,
     GpusOption,
     JsonOption,
+    MirrorOption,
     UnusedSeedOption,
     WorkspaceOption,
 )
@@ -58,6 +59,7 @@ def detect(
     actors: ActorsOption = 1,
     num_gpus: GpusOption = 0.0,
     num_cpus: CpusOption = 1.0,
+    mirror: MirrorOption = None,
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
@@ -72,6 +74,7 @@ def detect(
     """
     from despur.detect import DetectSettings
     from despur.features.engines import chosen_actors
+    from despur.features.mirror import named_mirror
     from despur.features.ray_actors import RaySettings
     from despur.pipeline.detecting import SearchSettings, count_detections, detect_stage, finished_search
     from despur.pipeline.settings import checked
@@ -93,9 +96,11 @@ def detect(
         {"actors": actors, "address": address, "num_gpus": num_gpus, "num_cpus": num_cpus},
         where="engine",
     )
-    looking = chosen_actors(engine, spread)
+    looking, kept = chosen_actors(engine, spread), named_mirror(mirror)
     with opened(workspace, device) as embedded:
-        computed = detect_stage(embedded, settings, search=search, actors=looking, max_unreadable=max_unreadable)
+        computed = detect_stage(
+            embedded, settings, search=search, actors=looking, mirror=kept, max_unreadable=max_unreadable
+        )
         _, searched = finished_search(embedded.workspace)
         found = count_detections(embedded.workspace)
     removed = [{"phrase": gone.phrase, "reason": gone.reason} for gone in searched.removed]

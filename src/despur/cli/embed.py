@@ -18,6 +18,7 @@ from despur.cli.options import (
     EngineOption,
     GpusOption,
     JsonOption,
+    MirrorOption,
     RandomWeightsOption,
     SeedOption,
     WorkspaceOption,
@@ -58,6 +59,7 @@ def embed(
     actors: ActorsOption = 1,
     num_gpus: GpusOption = 0.0,
     num_cpus: CpusOption = 1.0,
+    mirror: MirrorOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -72,6 +74,7 @@ def embed(
     from despur.catalog import choose_device, load_backbone, load_dataset
     from despur.features.batching import EmbedChoices
     from despur.features.engines import choose_engine
+    from despur.features.mirror import named_mirror
     from despur.features.ray_actors import RaySettings
     from despur.pipeline import ModelSettings, embed_stage
     from despur.pipeline.embedded import Embedded
@@ -98,7 +101,7 @@ def embed(
         device=spread.device,
         seed=seed,
     )
-    computing = choose_engine(engine, load, spread)
+    computing, kept = choose_engine(engine, load, spread), named_mirror(mirror)
     examples = load_dataset(dataset, seed=seed, allow_outside=allow_outside, folder=workspace, progress=bar)
     backbone = load_backbone(model, random_weights=random_weights, trainable=trainable, device=where, seed=seed)
     opened = Workspace.create(workspace, dataset=dataset, model=model, on_wait=say_waiting)
@@ -112,6 +115,7 @@ def embed(
             settings=chosen.settled(backbone),
             max_unreadable=max_unreadable,
             engine=computing,
+            mirror=kept,
             progress=bar,
         )
         embedded = Embedded(opened, where, backbone)

@@ -50,3 +50,11 @@ GpusOption = Annotated[
 CpusOption = Annotated[
     float, typer.Option("--num-cpus", help="Processors for each of Ray's actors, which reads images with as many.")
 ]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mirror",
+        metavar="URL",
+        help="Object store (s3://BUCKET/FOLDER) where every shard is kept too, and fetched from rather than computed.",
+    ),
+]

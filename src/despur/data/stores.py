@@ -1,4 +1,4 @@
-"""Images in an object store (``s3://``, ``gs://``, ``memory://``, ...), read through fsspec.
+"""Files in an object store (``s3://``, ``gs://``, ``memory://``, ...), reached through fsspec.
 
 A path into a store is a :class:`Path` whose first part is the store's name: ``s3:/bucket/photographs/1.jpg``. So it
 joins, compares and travels as any other; only who opens it must know, which is :func:`open_binary`.
@@ -16,6 +16,8 @@ from despur.errors import DataError
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", flags=re.DOTALL)
 """A path that holds a URL has lost one of its slashes."""
 _FIRST = re.compile(r"[a-z][a-z0-9+.-]+:")
+_FOLDERS = ("file:", "local:", "memory:")
+"""Stores that have folders as a disk has, and want a third slash in a URL."""
 
 
 def stored_root(url: str) -> Path:
@@ -39,7 +41,7 @@ def is_stored(path: Path) -> bool:
 
 def url_of(path: Path) -> str:
     """A path into a store as the URL that it came from."""
-    slashes = ":///" if path.parts[0] in ("file:", "local:", "memory:") else "://"
+    slashes = ":///" if path.parts[0] in _FOLDERS else "://"
     return path.parts[0][:-1] + slashes + "/".join(path.parts[1:])
 
 
@@ -93,6 +95,33 @@ def open_binary(path: Path) -> BinaryIO:
         raise _unreachable(path, error) from error
 
 
+def fetch_file(path: Path, to: Path) -> None:
+    """Copy a file of a store to this machine, over ``to``.
+
+    Raises:
+        DataError: it is not there, or its store cannot be read.
+    """
+    try:
+        _filesystem(path).get_file(url_of(path), str(to))
+    except (OSError, ValueError) as error:
+        raise _unreachable(path, error) from error
+
+
+def send_file(file: Path, to: Path) -> None:
+    """Copy a file of this machine into a store, over what is there.
+
+    Raises:
+        DataError: the store cannot be written.
+    """
+    filesystem = _filesystem(to)
+    try:
+        if to.parts[0] in _FOLDERS:  # object stores have none: a key may hold any slashes
+            filesystem.makedirs(url_of(to.parent), exist_ok=True)
+        filesystem.put_file(str(file), url_of(to))
+    except (OSError, ValueError) as error:
+        raise _unreachable(to, error, "written") from error
+
+
 def _filesystem(path: Path) -> Any:
     import fsspec
 
@@ -101,14 +130,14 @@ def _filesystem(path: Path) -> Any:
         return fsspec.filesystem(protocol)
     except (ImportError, ValueError) as error:
         raise DataError(
-            f"images in {protocol}:// cannot be read here ({error})", where=url_of(path), now="install what it names"
+            f"{protocol}:// cannot be reached from here ({error})", where=url_of(path), now="install what it names"
         ) from error
 
 
-def _unreachable(path: Path, error: Exception) -> DataError:
+def _unreachable(path: Path, error: Exception, done: str = "read") -> DataError:
     reason = str(error).strip().splitlines()
     return DataError(
-        f"the store cannot be read ({reason[0] if reason else type(error).__name__})",
+        f"the store cannot be {done} ({reason[0] if reason else type(error).__name__})",
         where=url_of(path),
         now="check the network and who you are to it, and run it again: it goes on where it was stopped",
     )

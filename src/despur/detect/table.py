@@ -19,6 +19,7 @@ from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
 from despur.detect.vocabulary import Removal, Vocabulary
 from despur.errors import WorkspaceError
+from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
 from despur.workspace import (
     fingerprint,
@@ -59,6 +60,7 @@ def detect_to_table(
     settings: DetectSettings | None = None,
     *,
     engine: SearchEngine = search_here,
+    mirror: ShardMirror | None = None,
     progress: Progress = silent,
 ) -> Searched:
     """Search a dataset's images for the phrases of a vocabulary, and write ``detections.parquet``.
@@ -69,9 +71,11 @@ def detect_to_table(
     Args:
         path: where the table goes; it appears whole.
         engine: what searches the missing shards; it changes no byte of them.
+        mirror: where every shard is kept too; one that it has is fetched and not searched.
 
     Raises:
         ModelError: the detector cannot encode the phrases.
+        DataError: the mirror cannot be reached.
         WorkspaceError: the folder cannot be written.
     """
     settings = settings or DetectSettings()
@@ -84,7 +88,7 @@ def detect_to_table(
         contents = list(pool.map(fingerprint_image, paths, chunksize=64))
     states = [fingerprint(base, ids[span], contents[span]) for span in spans]
     files = [folder / f"shard-{number:05d}.parquet" for number in range(len(spans))]
-    missing = [number for number, file in enumerate(files) if not _is_current(file, states[number])]
+    missing = [number for number, file in enumerate(files) if not _is_found(file, states[number], mirror)]
     shards = [ImageShard(ids[spans[number]], paths[spans[number]]) for number in missing]
     found = progress(
         engine(shards, detector, queries, settings),
@@ -96,12 +100,26 @@ def detect_to_table(
     for number, table in zip(missing, found, strict=True):
         write_parquet(files[number], table)
         write_json(_note(files[number]), {"state": states[number], "checksum": fingerprint_file(files[number])})
+        if mirror is not None:
+            mirror.send([files[number], _note(files[number])], states[number])
     return _merge(dataset, queries, vocabulary, files, path, states)
 
 
 def _note(shard: Path) -> Path:
     """What lies beside a shard from the moment that it is whole: what it was computed from, and its checksum."""
     return shard.with_suffix(".json")
+
+
+def _is_found(shard: Path, state: str, mirror: ShardMirror | None) -> bool:
+    """Whether a current shard is here, fetched from the mirror if it has to be."""
+    current = _is_current(shard, state)
+    if mirror is None:
+        return current
+    if current:
+        mirror.keep([shard, _note(shard)], state)
+        return True
+    mirror.fetch([shard, _note(shard)], state)
+    return _is_current(shard, state)
 
 
 def _is_current(shard: Path, state: str) -> bool:

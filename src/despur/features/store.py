@@ -17,6 +17,7 @@ from despur.data.examples import Dataset
 from despur.errors import WorkspaceError
 from despur.features.encode import cut
 from despur.features.engine import EmbedSettings, Engine, loop
+from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
 from despur.workspace import fingerprint, fingerprint_file, read_json, write_json, write_whole
 
@@ -160,6 +161,7 @@ def embed_to_store(
     state: str,
     settings: EmbedSettings | None = None,
     engine: Engine = loop,
+    mirror: ShardMirror | None = None,
     progress: Progress = silent,
 ) -> FeatureStore:
     """Compute the features of a dataset's images, shard by shard; shards that are already there are kept.
@@ -169,9 +171,11 @@ def embed_to_store(
             Shards of another state, precision or size are computed again.
         settings: batch, precision and shard sizes.
         engine: what computes the missing shards; it changes no byte of them.
+        mirror: where every shard is kept too; one that it has is fetched and not computed.
 
     Raises:
         ModelError: a feature is not finite, or does not fit the precision of the store.
+        DataError: the mirror cannot be reached.
     """
     settings = settings or EmbedSettings()
     state = fingerprint(state, settings.dtype, settings.shard_rows)
@@ -180,7 +184,7 @@ def embed_to_store(
     (folder / INDEX).unlink(missing_ok=True)
     names, images, paths = dataset.ids, dataset.table["image"].to_pylist(), dataset.image_paths()
     spans = cut(len(paths), settings.shard_rows)
-    notes = [_current_note(folder, number, state) for number in range(len(spans))]
+    notes = [_found_note(folder, number, state, mirror) for number in range(len(spans))]
     missing = [number for number, note in enumerate(notes) if note is None]
     todo = [row for number in missing for row in spans[number]]
     sizes = [len(spans[number]) for number in missing]
@@ -190,6 +194,8 @@ def embed_to_store(
         note = ShardNote(state=state, checksum=checksum, rows=shard.rows, unreadable=shard.unreadable)
         write_json(folder / _note_name(number), note.model_dump())
         notes[number] = note
+        if mirror is not None:
+            mirror.send(_shard_files(folder, number), state)
     _remove_others(folder, len(spans))
     shards = [
         Shard(
@@ -202,6 +208,22 @@ def embed_to_store(
     ]
     write_json(folder / INDEX, {"shards": [shard.model_dump() for shard in shards]})
     return FeatureStore(folder)
+
+
+def _shard_files(folder: Path, number: int) -> list[Path]:
+    return [folder / _array_name(number), folder / _note_name(number)]
+
+
+def _found_note(folder: Path, number: int, state: str, mirror: ShardMirror | None) -> ShardNote | None:
+    """The note of a current shard, from the mirror if it is not here; None: it must be computed."""
+    note = _current_note(folder, number, state)
+    if mirror is None:
+        return note
+    if note is not None:
+        mirror.keep(_shard_files(folder, number), state)
+        return note
+    mirror.fetch(_shard_files(folder, number), state)
+    return _current_note(folder, number, state)
 
 
 def _current_note(folder: Path, number: int, state: str) -> ShardNote | None:

@@ -40,6 +40,7 @@ from despur.detect.searching import SearchEngine, search_here
 from despur.detect.tagger import Tagger
 from despur.errors import ModelError, SettingsError, WorkspaceError, nearest
 from despur.features.encode import cut
+from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE
 from despur.features.ray_actors import RaySettings
 from despur.pipeline.embedded import Embedded, EmbeddedImages
@@ -62,11 +63,13 @@ class Search:
         embedded: where the images come from.
         settings: what was chosen.
         actors: of Ray that look; None: this process does.
+        mirror: where shards are kept too.
     """
 
     embedded: EmbeddedImages
     settings: SearchSettings
     actors: RaySettings | None = None
+    mirror: ShardMirror | None = None
 
     @cached_property
     def rows(self) -> Int[np.ndarray, "images"]:
@@ -130,6 +133,7 @@ class Search:
             path,
             settings,
             engine=self._engine(),
+            mirror=self.mirror,
             progress=self.embedded.progress,
         )
 
@@ -240,6 +244,7 @@ def detect_stage(
     *,
     search: DetectSettings | None = None,
     actors: RaySettings | None = None,
+    mirror: ShardMirror | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     searched_before: Sequence[Workspace] = (),
 ) -> bool:
@@ -248,6 +253,7 @@ def detect_stage(
     Args:
         search: batches, shards and threads; they change nothing in the outcome.
         actors: of Ray that look, here or on a cluster; None: this process does. They change nothing either.
+        mirror: where the shards of a search that looks at images are kept too; it changes nothing either.
         max_unreadable: accepted share of images that cannot be read or judged, in [0, 1].
         searched_before: workspaces of other models; one that holds the outcome of the same search, which then hangs on
             no model, is read in its place.
@@ -265,7 +271,7 @@ def detect_stage(
             now="leave out --engine ray",
         )
     _ = embedded.record
-    begun = Search(embedded, settings, actors)
+    begun = Search(embedded, settings, actors, mirror)
     path = detections_path(embedded.workspace)
     asked, state = settings.model_dump(mode="json"), begun.state()
 

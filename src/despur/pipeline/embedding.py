@@ -16,6 +16,7 @@ from despur.data.images import fingerprint_image
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
 from despur.features.engine import Engine, loop
+from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
 from despur.pipeline.embedded import EMBED, Embedded
@@ -34,15 +35,19 @@ def embed_stage(
     settings: EmbedSettings | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     engine: Engine = loop,
+    mirror: ShardMirror | None = None,
     progress: Progress = silent,
 ) -> bool:
     """Features of every image, the pre-trained heads, and the examples that could be read.
 
     Writes ``features/``, ``examples.parquet`` and ``quarantine.parquet``; returns whether anything was computed.
-    The engine changes no byte, so that another one does not make what is there stale.
+    The engine and the mirror change no byte, so that other ones do not make what is there stale.
+
+    Args:
+        mirror: where the shards of ``features/`` are kept too.
 
     Raises:
-        DataError: more than ``max_unreadable`` of the images cannot be read.
+        DataError: more than ``max_unreadable`` of the images cannot be read, or the mirror cannot be reached.
     """
     settings = settings or EmbedSettings()
     contents = images_fingerprint(dataset.image_paths())
@@ -60,7 +65,14 @@ def embed_stage(
         # Labels and other columns change no feature: shards of the same images and weights stay good.
         state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.precision, settings.shard_rows)
         store = embed_to_store(
-            dataset, backbone, folder, state=state, settings=settings, engine=engine, progress=progress
+            dataset,
+            backbone,
+            folder,
+            state=state,
+            settings=settings,
+            engine=engine,
+            mirror=mirror,
+            progress=progress,
         )
         quarantine = quarantine_table(store.unreadable)
         write_parquet(workspace.path("quarantine.parquet"), quarantine)

@@ -183,6 +183,7 @@ class StudySettings(BaseModel):
         prompts: a file of templates and of what classes and attributes are called in them, as
             :func:`~despur.pipeline.wording.read_wording` reads it; None: OpenAI's templates and the dataset's words.
         engine: what works through the images; "ray" is ``{name: ray}``.
+        mirror: address in an object store where shards of features and detections are kept too; None: nowhere.
         detect: looks for a vocabulary's phrases in the images; None: this is left out.
         rank: orders what was seen by how much accuracy hangs on it; None: this is left out.
         tune: settings that are tried for every method before it is trained; None: none, those given are taken.
@@ -202,6 +203,7 @@ class StudySettings(BaseModel):
     allow_outside: bool = False
     prompts: Path | None = None
     engine: Annotated[EngineSettings, BeforeValidator(_named_engine)] = EngineSettings()
+    mirror: str | None = None
     embed: EmbedChoices = EmbedChoices()
     detect: DetectSection | None = None
     rank: RankSettings | None = None

@@ -13,6 +13,7 @@ from despur.catalog import load_backbone, load_dataset
 from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
 from despur.features.engines import choose_engine, chosen_actors
+from despur.features.mirror import named_mirror
 from despur.pipeline.blending import blend_stage
 from despur.pipeline.detecting import COLUMN, TAGGER, check_search, detect_stage
 from despur.pipeline.embedded import Embedded
@@ -68,6 +69,7 @@ def run_study(
         chosen_methods(settings.mitigate, spec)
     check_trackers(settings.mitigate.track)
     chosen_actors(settings.engine.name, settings.engine.spread)
+    named_mirror(settings.mirror)
     find_map_method(settings.explain.method)
     wording = read_wording(settings.prompts)
     if settings.detect is not None and settings.rank is not None:
@@ -149,6 +151,7 @@ def _run_model(
                 settings=settings.embed.settled(backbone),
                 max_unreadable=settings.max_unreadable,
                 engine=choose_engine(settings.engine.name, partial(load, device=spread.device), spread),
+                mirror=named_mirror(settings.mirror),
                 progress=progress,
             ),
             "predict": lambda: predict_stage(embedded),
@@ -199,6 +202,7 @@ def _finding(
             search=detect.effort,
             # A search that looks at no image has nothing for actors to do.
             actors=None if detect.detector in (COLUMN, TAGGER) else chosen_actors(engine.name, engine.spread),
+            mirror=named_mirror(settings.mirror),
             max_unreadable=settings.max_unreadable,
             searched_before=searched,
         )
