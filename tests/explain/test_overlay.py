@@ -98,3 +98,15 @@ def test_a_contour_lies_where_the_map_crosses_its_level_and_leaves_the_photograp
 
 def test_a_map_below_every_level_has_no_contours():
     assert contours(GREY, torch.zeros(3, 3)).tobytes() == GREY.tobytes()
+
+
+@pytest.mark.parametrize("draw", [overlay, contours])
+def test_a_map_that_is_zero_everywhere_says_so_along_the_lower_edge_and_no_other_map_does(draw):
+    photograph = Image.new("RGB", (64, 64), (100, 100, 100))
+    empty, faint = np.asarray(draw(photograph, torch.zeros(7, 7))), np.zeros((7, 7), dtype=np.float32)
+    assert (empty[-12:, 0] == 0).all()  # a black band
+    assert (empty[-12:] > 200).any()  # with letters
+    faint[3, 3] = 0.01
+    drawn = np.asarray(draw(photograph, torch.from_numpy(faint)))
+    assert (drawn[-12:] == drawn[0, 0]).all()
+    assert (drawn[:-16] == empty[:-16]).mean() > 0.9  # above the band the two hardly differ

@@ -8,12 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from despur.explain.maps import upsample_maps
 
 __all__ = ["Palette", "colour_table", "contours", "overlay", "with_outline"]
+
+NO_EVIDENCE = "map is zero"
+"""Stands on the picture of a map that is 0 everywhere: nothing in the image speaks for the class."""
 
 LEVELS = (0.25, 0.5, 0.75)
 """Heights of the map that contour lines are drawn at."""
@@ -43,7 +46,7 @@ def overlay(
     palette: Palette = "viridis",
     outline: Bool[np.ndarray, "rows columns"] | None = None,
 ) -> Image.Image:
-    """The photograph with the map's colours blended over it.
+    """The photograph with the map's colours blended over it; a map that is 0 everywhere says so on the picture.
 
     Args:
         image: the photograph as the model saw it (``backbone.framing.image(photograph)``).
@@ -57,6 +60,8 @@ def overlay(
     photograph = np.asarray(image.convert("RGB"), dtype=np.float32)
     blended = np.rint((1 - alpha) * photograph + alpha * colours).astype(np.uint8)
     laid = Image.fromarray(blended)
+    if not values.any():
+        _say_nothing_is_seen(laid)
     return laid if outline is None else with_outline(laid, outline)
 
 
@@ -70,7 +75,7 @@ def contours(
 ) -> Image.Image:
     """The photograph with lines where the map crosses the levels, each in its level's colour with a dark rim.
 
-    The photograph keeps its own colours, which an :func:`overlay` covers. A line lies on the higher side; where the map
+    A map that is 0 everywhere has no line and says so. The photograph keeps its own colours, which an :func:`overlay` covers. A line lies on the higher side; where the map
     is above a level up to the picture's border, the border closes it.
     """
     values = upsample_maps(saliency.detach().float().cpu(), (image.height, image.width)).numpy()
@@ -82,7 +87,17 @@ def contours(
         drawn[_grown(line) & ~above] = 0
         drawn[line] = table[round(level * 255)]
     laid = Image.fromarray(drawn)
+    if not values.any():
+        _say_nothing_is_seen(laid)
     return laid if outline is None else with_outline(laid, outline)
+
+
+def _say_nothing_is_seen(laid: Image.Image) -> None:
+    """Write along the lower edge what would else be taken for a map that is low everywhere, or for no map."""
+    height = max(8, laid.width // 8)
+    pen, font = ImageDraw.Draw(laid), ImageFont.load_default(height)
+    pen.rectangle((0, laid.height - height - 4, laid.width, laid.height), fill="black")
+    pen.text((laid.width / 2, laid.height - height / 2 - 2), NO_EVIDENCE, "white", font, anchor="mm")
 
 
 def with_outline(image: Image.Image, mask: Bool[np.ndarray, "rows columns"]) -> Image.Image:
