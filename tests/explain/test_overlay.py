@@ -56,7 +56,7 @@ def test_the_overlay_has_the_pictures_size_and_leaves_it_as_it_was():
 def test_the_outline_is_white_inside_the_mask_and_black_around_it():
     mask = np.zeros((6, 8), dtype=bool)
     mask[1:5, 2:6] = True
-    pixels = np.asarray(overlay(GREY, torch.zeros(2, 2), alpha=0.0, outline=mask))[:, :, 0]
+    pixels = np.asarray(overlay(GREY, torch.ones(2, 2), alpha=0.0, outline=mask))[:, :, 0]
     assert pixels.tolist() == [
         [100, 100, 0, 0, 0, 0, 100, 100],
         [100, 0, 255, 255, 255, 255, 0, 100],
@@ -69,7 +69,7 @@ def test_the_outline_is_white_inside_the_mask_and_black_around_it():
 
 def test_an_object_cut_off_by_the_crop_is_closed_along_the_border():
     mask = np.ones((6, 8), dtype=bool)
-    pixels = np.asarray(overlay(GREY, torch.zeros(2, 2), alpha=0.0, outline=mask))[:, :, 0]
+    pixels = np.asarray(overlay(GREY, torch.ones(2, 2), alpha=0.0, outline=mask))[:, :, 0]
     assert (pixels[0] == 255).all()
     assert (pixels[:, -1] == 255).all()
     assert (pixels[1:-1, 1:-1] == 100).all()
@@ -97,7 +97,7 @@ def test_a_contour_lies_where_the_map_crosses_its_level_and_leaves_the_photograp
 
 
 def test_a_map_below_every_level_has_no_contours():
-    assert contours(GREY, torch.zeros(3, 3)).tobytes() == GREY.tobytes()
+    assert contours(GREY, torch.full((3, 3), 0.2)).tobytes() == GREY.tobytes()
 
 
 @pytest.mark.parametrize("draw", [overlay, contours])

@@ -75,8 +75,9 @@ def contours(
 ) -> Image.Image:
     """The photograph with lines where the map crosses the levels, each in its level's colour with a dark rim.
 
-    A map that is 0 everywhere has no line and says so. The photograph keeps its own colours, which an :func:`overlay` covers. A line lies on the higher side; where the map
-    is above a level up to the picture's border, the border closes it.
+    A map that is 0 everywhere has no line and says so. The photograph keeps its own colours, which an :func:`overlay`
+    covers. A line lies on the higher side; where the map is above a level up to the picture's border, the border closes
+    it.
     """
     values = upsample_maps(saliency.detach().float().cpu(), (image.height, image.width)).numpy()
     table = colour_table(palette)
