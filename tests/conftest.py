@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,25 @@ def one_thread() -> None:
 def ray_at_our_priority() -> None:
     """Ray gives its workers a low priority, at which they would wait for minutes beside other tests."""
     os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+def _resident(which: str) -> int:
+    """Bytes of this process in memory, as Linux counts them: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
+
+
+@pytest.fixture
+def within_a_gigabyte() -> Iterator[None]:
+    """A test may take no more than 1 GiB of memory at any moment; not judged where Linux does not count it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew from here
+    except OSError:
+        yield
+        return
+    before = _resident("VmRSS")
+    yield
+    assert _resident("VmHWM") - before < 2**30
 
 
 LANDBIRD, WATERBIRD = "001.Sparrow", "002.Gull"

@@ -29,6 +29,8 @@ from despur.pipeline import read_study
 from despur.review.exchange import read_verdicts
 from despur.workspace import read_json, read_parquet
 
+pytestmark = pytest.mark.usefixtures("within_a_gigabyte")
+
 XML = (
     b"<annotation><object><name>n1</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
     b"</object></annotation>"
@@ -178,6 +180,12 @@ def test_safetensors(content: bytes, tmp_path: Path) -> None:
     parses_or_says_why(read_state_dict, tmp_path / "weights.safetensors", content)
 
 
+ON_TWO_DISKS = (
+    b"PK\x06\x07" + (1).to_bytes(4, "little") + bytes(8) + (2).to_bytes(4, "little") + b"PK\x05\x06" + bytes(18)
+)
+"""The end of a zip that says that it goes on elsewhere."""
+
+
 @cache
 def archive(script: bool) -> bytes:
     """Weights as PyTorch packs them; or a TorchScript archive, as OpenAI did."""
@@ -192,6 +200,7 @@ def archive(script: bool) -> bytes:
 @fuzzed
 @given(content=st.one_of(st.binary(max_size=300), st.booleans().map(archive).flatmap(disturbed)))
 @example(content=b"\x80\x02\x85.")
+@example(content=ON_TWO_DISKS)
 def test_weights_in_pickles_and_archives(content: bytes, tmp_path: Path) -> None:
     parses_or_says_why(read_state_dict, tmp_path / "weights.pt", content)
 

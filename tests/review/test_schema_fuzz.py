@@ -1,7 +1,8 @@
-"""Whatever the page's own schema allows to be asked, and much that it does not, is answered; nothing breaks."""
+"""Whatever the page's own schema allows to be asked, and much that it does not, is answered in time; nothing breaks."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from despur.review.study import key_of
 
 from .conftest import BOTTLE, PACIFIER, OpenReview
 
+pytestmark = pytest.mark.usefixtures("within_a_gigabyte")
+
 KEYS = (key_of(PACIFIER, "baby"), key_of(BOTTLE, "table"))
 QUICK = settings(
     max_examples=10,
-    deadline=None,
+    deadline=timedelta(seconds=5),
     derandomize=True,
     database=None,
     phases=[Phase.generate],

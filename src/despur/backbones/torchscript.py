@@ -39,9 +39,9 @@ DAMAGE = (
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive: a zip with a data tree and a ``code`` folder beside it."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             inside = {name.partition("/")[2] for name in archive.namelist()}
     except DAMAGE:
