@@ -22,7 +22,7 @@ from despur.workspace import Workspace
 def test_a_run_becomes_a_folder_that_transformers_reads(own_work: Path, tmp_path: Path, despur) -> None:
     trained = despur("mitigate", "-w", own_work, "--method", "erm", "--epochs", 1)
     assert trained.exit_code == 0, trained.stderr
-    words = ("export", "-w", own_work, "--method", "erm", "--seed", 0, "--to", "transformers", "--json")
+    words = ("export", "-w", own_work, "--run", "erm-seed0", "--to", "transformers", "--json")
     result = despur(*words, tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
@@ -63,7 +63,7 @@ def test_a_space_starts_without_a_network_and_says_what_the_model_says(
     own_work: Path, birds: Path, tmp_path: Path, despur
 ) -> None:
     assert despur("mitigate", "-w", own_work, "--method", "erm", "--epochs", 1).exit_code == 0
-    result = despur("export", "-w", own_work, "--method", "erm", "--space", tmp_path / "space", "--json")
+    result = despur("export", "-w", own_work, "--run", "erm-seed0", "--space", tmp_path / "space", "--json")
     assert result.exit_code == 0, result.stderr
     space = tmp_path / "space"
     assert {file.name for file in space.iterdir()} == {"README.md", "app.py", "model", "requirements.txt", "space.json"}

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from despur.backbones.protocol import Backbone
-from despur.errors import DespurError, ModelError, SettingsError, WorkspaceError
+from despur.errors import DespurError, ModelError, SettingsError
 from despur.mitigate.runs import load_run, save_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.exporting import export_run
@@ -28,7 +28,7 @@ def rows_of(card: str) -> dict[str, list[str]]:
 
 
 def test_the_exported_weights_are_the_runs_and_open_clip_loads_them(finished: Embedded, tmp_path: Path) -> None:
-    done = export_run(finished, tmp_path / "out", to="open-clip", method=METHOD, seed=1)
+    done = export_run(finished, tmp_path / "out", to="open-clip", run=f"{METHOD}-seed1")
     assert done.run == f"{METHOD}-seed1"
     heads = load_run(finished.workspace.path("runs", done.run)).heads
     model = open_clip.create_model(f"local-dir:{tmp_path / 'out'}")
@@ -40,7 +40,7 @@ def test_the_exported_weights_are_the_runs_and_open_clip_loads_them(finished: Em
 def test_the_card_tells_method_data_licence_and_every_group_before_and_after(
     finished: Embedded, tmp_path: Path
 ) -> None:
-    export_run(finished, tmp_path / "out", to="open-clip", method="erm", seed=0, licence="mit")
+    export_run(finished, tmp_path / "out", to="open-clip", run="erm-seed0", licence="mit")
     card = (tmp_path / "out" / "README.md").read_text()
     _, fields, body = card.split("---\n", 2)
     assert yaml.safe_load(fields)["license"] == "mit"
@@ -59,16 +59,16 @@ def test_the_card_tells_method_data_licence_and_every_group_before_and_after(
 
 
 def test_a_card_without_a_licence_says_so(finished: Embedded, tmp_path: Path) -> None:
-    export_run(finished, tmp_path / "out", to="heads", method="erm", seed=0)
+    export_run(finished, tmp_path / "out", to="heads", run="erm-seed0")
     assert "Licence: not stated" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_blend_of_nothing_is_the_model_that_it_was(finished: Embedded, tmp_path: Path) -> None:
-    done = export_run(finished, tmp_path / "none", to="heads", method=METHOD, seed=0, blend=0.0)
+    done = export_run(finished, tmp_path / "none", to="heads", run=f"{METHOD}-seed0", blend=0.0)
     for name, head in load_file(tmp_path / "none" / "heads.safetensors").items():
         torch.testing.assert_close(head, finished.heads[name].cpu())
     assert done.after == done.before
-    export_run(finished, tmp_path / "half", to="heads", method=METHOD, seed=0, blend=0.5)
+    export_run(finished, tmp_path / "half", to="heads", run=f"{METHOD}-seed0", blend=0.5)
     run = load_run(finished.workspace.path("runs", f"{METHOD}-seed0"))
     half = load_file(tmp_path / "half" / "heads.safetensors")
     middle = (finished.heads["image.weight"].cpu() + run.heads["image.weight"]) / 2
@@ -94,9 +94,9 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     refusals: list[tuple[type[DespurError], str, dict[str, object]]] = [
         (SettingsError, "did you mean 'open-clip'", {"to": "openclip"}),
         (SettingsError, "a number from 0 to 1", {"to": "heads", "blend": 1.5}),
-        (WorkspaceError, "choose from pretrained, erm-seed0", {"to": "heads", "method": "erm", "seed": 9}),
-        (SettingsError, "nothing to blend it with", {"to": "heads", "method": "erm", "seed": 0, "blend": 0.5}),
-        (ModelError, r"a part of its own \(probe\)", {"to": "open-clip", "method": "erm", "seed": 0}),
+        (SettingsError, "did you mean 'erm-seed", {"to": "heads", "run": "erm-seed9"}),
+        (SettingsError, "nothing to blend it with", {"to": "heads", "run": "erm-seed0", "blend": 0.5}),
+        (ModelError, r"a part of its own \(probe\)", {"to": "open-clip", "run": "erm-seed0"}),
     ]
     for kind, sentence, choice in refusals:
         with pytest.raises(kind, match=sentence):
@@ -110,7 +110,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
 
 
 def test_the_configuration_beside_the_weights_names_the_model(finished: Embedded, tmp_path: Path) -> None:
-    export_run(finished, tmp_path / "out", to="open-clip", method=METHOD, seed=0)
+    export_run(finished, tmp_path / "out", to="open-clip", run=f"{METHOD}-seed0")
     config = json.loads((tmp_path / "out" / "open_clip_config.json").read_text())
     assert config["model_cfg"]["vision_cfg"]["image_size"] == finished.backbone.framing.height
     assert config["preprocess_cfg"]["resize_mode"] == "shortest"

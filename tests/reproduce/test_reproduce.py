@@ -92,6 +92,18 @@ def test_recipes_are_the_papers_the_released_commands_and_the_tuned_ones():
         waterbirds_study(Path("d"), Path("w"), Choices(recipe="papr"))
 
 
+def test_a_seed_is_the_first_of_the_runs_and_of_every_other_draw(birds: Path, tmp_path: Path):
+    command = ("reproduce", "table4", "--waterbirds", birds, "-w", tmp_path / "work", "-m", "birdland:vit")
+    said = despur(*command, "--seeds", "2", "--seed", "5", "--epochs", "1", "--json")
+    assert said.exit_code == 0, said.output
+    runs = {folder.name for folder in (tmp_path / "work" / "runs").iterdir()}
+    assert {"erm-seed5", "erm-seed6"} <= runs
+    assert "erm-seed0" not in runs
+    stages = json.loads((tmp_path / "work" / "workspace.json").read_text())["stages"]
+    assert stages["embed"]["settings"]["model"]["seed"] == 5
+    assert stages["explain"]["settings"]["seed"] == 5
+
+
 def test_a_specs_architecture_is_what_the_paper_calls_its_backbone():
     assert architecture("open_clip:RN50/openai") == "RN50"
     assert architecture("open_clip:ViT-L-14-336/folder/weights.pt") == "ViT-L-14-336"
@@ -135,6 +147,7 @@ def test_the_other_recipes_go_the_whole_way(birds: Path, tmp_path: Path, recipe:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_papers_two_models_at_full_size_with_random_weights(birds: Path, tmp_path: Path):
     """RN50 and ViT-L/14@336px as the paper has them, but for what they learnt, on a small download with masks."""
     command = ("reproduce", "all", "--waterbirds", birds, "-w", tmp_path / "work", "--random-weights")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from despur.cli.console import bar, command, show
-from despur.cli.options import DebugOption, JsonOption, SeedOption
+from despur.cli.options import DebugOption, JsonOption, SeedOption, UnusedDeviceOption
 
 app = typer.Typer(help="The built-in world, as files.", no_args_is_help=True)
 
@@ -23,6 +23,7 @@ def write(
     scale: Annotated[
         float | None, typer.Option(help="What the number of images is multiplied by (birds only); 1 by default.")
     ] = None,
+    device: UnusedDeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from despur.cli.console import command, say, show
-from despur.cli.options import DebugOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, JsonOption, UnusedDeviceOption, UnusedSeedOption, WorkspaceOption
 
 
 @command
@@ -30,6 +30,8 @@ def check(
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.")] = None,
+    device: UnusedDeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -9,7 +9,15 @@ import typer
 
 from despur.cli.console import bar, command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, SeedOption, WorkspaceOption
+from despur.cli.options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    SeedOption,
+    UnusedDeviceOption,
+    UnusedSeedOption,
+    WorkspaceOption,
+)
 
 app = typer.Typer(help="Datasets made from their sources, and handed on.", no_args_is_help=True)
 
@@ -24,6 +32,7 @@ def build(
         float, typer.Option(help="Share of the training birds before their own place; the rest is balanced.")
     ] = 0.95,
     max_unreadable: Annotated[float, typer.Option(help="Share of the birds that may be left out.")] = 0.01,
+    device: UnusedDeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -58,6 +67,7 @@ def export_fiftyone(
         bool, typer.Option("--copy", help="Copy the images too; else they are named where they lie.")
     ] = False,
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

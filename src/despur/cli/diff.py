@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from despur.cli.console import command, show
-from despur.cli.options import DebugOption, JsonOption
+from despur.cli.options import DebugOption, JsonOption, UnusedDeviceOption, UnusedSeedOption
 
 if TYPE_CHECKING:
     from despur.pipeline.differing import Comparison, Difference
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A study's folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    device: UnusedDeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from despur.cli.console import command, show
-from despur.cli.options import DebugOption, JsonOption
+from despur.cli.options import DebugOption, JsonOption, UnusedDeviceOption, UnusedSeedOption
 
 if TYPE_CHECKING:
     from despur.pipeline.doctor import Finding
@@ -22,6 +22,8 @@ STYLES = {"ok": "", "note": "yellow", "problem": "bold red"}
 def doctor(
     folder: Annotated[Path, typer.Argument(help="Where a workspace is to lie; its disk is looked at.")] = Path(),
     hub: Annotated[bool, typer.Option("--hub", help="Also ask whether the Hugging Face hub can be reached.")] = False,
+    device: UnusedDeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -9,17 +9,14 @@ import typer
 
 from despur.cli.console import command, show
 from despur.cli.opening import opened
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 
 @command
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     workspace: WorkspaceOption,
-    method: Annotated[
-        str | None, typer.Option("--method", help="Which method's run; by default the one that validation prefers.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Which of its runs; by default the first.")] = None,
+    run: Annotated[str | None, typer.Option(help="Which run; by default the best on validation.")] = None,
     to: Annotated[str, typer.Option("--to", help="open-clip, transformers or heads.")] = "open-clip",
     blend: Annotated[
         float, typer.Option("--blend", metavar="A", help="Share of the retrained weights; the rest stay as they were.")
@@ -29,19 +26,20 @@ def export(
     ] = False,
     licence: Annotated[str | None, typer.Option("--license", "--licence", help="Licence for the model card.")] = None,
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write a run as a checkpoint that open_clip or transformers loads without despur, with a model card.
 
     Examples: despur export -w WORK --to open-clip OUT
-              despur export -w WORK --method group-dro --space OUT
+              despur export -w WORK --run group-dro-seed0 --space OUT
     """
     from despur.pipeline.exporting import export_run
     from despur.report.words import rate_text
 
     with opened(workspace, device) as embedded:
-        done = export_run(embedded, folder, to=to, method=method, seed=seed, blend=blend, licence=licence, space=space)
+        done = export_run(embedded, folder, to=to, run=run, blend=blend, licence=licence, space=space)
     result = {
         "folder": str(done.folder),
         "run": done.run,

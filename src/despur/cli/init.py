@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from despur.cli.console import command, show
-from despur.cli.options import DebugOption, JsonOption, SeedOption
+from despur.cli.options import DebugOption, JsonOption, SeedOption, UnusedDeviceOption
 
 
 @command
@@ -19,6 +19,7 @@ def init(
         str, typer.Option("--model", "-m", help="The model to study; it can be changed in the file.")
     ] = "open_clip:RN50/openai",
     force: Annotated[bool, typer.Option("--force", help="Replace a study file that is there.")] = False,
+    device: UnusedDeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,

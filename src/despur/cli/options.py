@@ -15,6 +15,9 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Where every random draw
 UnusedSeedOption = Annotated[
     int, typer.Option("--seed", help="Taken, as by every command; nothing is drawn here, so it changes nothing.")
 ]
+UnusedDeviceOption = Annotated[
+    str, typer.Option("--device", help="Taken, as by every command; no model runs here, so it changes nothing.")
+]
 AttributeOption = Annotated[
     str | None, typer.Option("--attribute", "-a", help="The spurious attribute; needed where the dataset has several.")
 ]

@@ -8,7 +8,7 @@ import typer
 
 from despur.cli.console import bar, command, show
 from despur.cli.opening import say_waiting
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from despur.pipeline.repairing import Repaired
@@ -19,6 +19,7 @@ def repair(
     workspace: WorkspaceOption,
     allow_outside: Annotated[bool, typer.Option(help="Let a table name images outside its own folder.")] = False,
     device: DeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from despur.cli.console import bar, command, say, show
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, RandomWeightsOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, RandomWeightsOption, SeedOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from despur.reproduce import Beside, Outcome
@@ -45,6 +45,7 @@ def reproduce(
     ] = False,
     random_weights: RandomWeightsOption = False,
     device: DeviceOption = "auto",
+    seed: SeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -59,7 +60,7 @@ def reproduce(
     from despur.reproduce import Choices, Downloads, Looking, Reproduction, chosen_parts
 
     downloads = Downloads(waterbirds, masks, imagenet)
-    chosen = Choices(recipe=settings, seeds=seeds, epochs=epochs, random_weights=random_weights)
+    chosen = Choices(recipe=settings, seeds=seeds, epochs=epochs, random_weights=random_weights, seed=seed)
     reproduction = Reproduction(
         parts=chosen_parts(parts, downloads),
         downloads=downloads,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from despur.cli.console import command, say, show
-from despur.cli.options import DebugOption, DeviceOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
 
 def _user() -> str:
@@ -33,6 +33,7 @@ def review(
     maps: Annotated[bool, typer.Option("--maps", help="Offer explanation maps (loads the model).")] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
     device: DeviceOption = "cpu",
+    seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from despur.cli.console import command, show
-from despur.cli.options import DebugOption, JsonOption, WorkspaceOption
+from despur.cli.options import DebugOption, JsonOption, UnusedDeviceOption, UnusedSeedOption, WorkspaceOption
 
 app = typer.Typer(help="Take verdicts out of a workspace, or into it, as a file to keep in git.", no_args_is_help=True)
 
@@ -18,7 +18,12 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .csv
 @app.command("export")
 @command
 def export_verdicts(
-    file: FileArgument, workspace: WorkspaceOption, as_json: JsonOption = False, debug: DebugOption = False
+    file: FileArgument,
+    workspace: WorkspaceOption,
+    device: UnusedDeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Write the verdicts that stand now, everyone's, and the images struck out.
 
@@ -42,7 +47,12 @@ def export_verdicts(
 @app.command("import")
 @command
 def import_file(
-    file: FileArgument, workspace: WorkspaceOption, as_json: JsonOption = False, debug: DebugOption = False
+    file: FileArgument,
+    workspace: WorkspaceOption,
+    device: UnusedDeviceOption = "auto",
+    seed: UnusedSeedOption = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Add a file's verdicts to the history, with the names and times that they hold; a newer verdict is not replaced.
 

@@ -45,9 +45,9 @@ class DivergedError(TrainingError):
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
         first = min(runs, key=lambda run: run.diverged_step or 0)
-        kept = f"epoch {first.best_epoch}" if first.best_epoch else "the pre-trained heads"
+        kept = f"epoch {first.best_epoch} was" if first.best_epoch else "the pre-trained heads were"
         super().__init__(
-            f"the loss or the heads are not finite from step {first.diverged_step} on; {kept} was kept",
+            f"the loss or the heads are not finite from step {first.diverged_step} on; {kept} kept",
             where=f"{first.method}, seed {first.seed}",
             now=f"lower the learning rate ({first.settings.learning_rate:g})",
         )

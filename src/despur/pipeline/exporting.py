@@ -17,16 +17,15 @@ from despur.backbones.export_transformers import write_transformers
 from despur.backbones.heads import Heads
 from despur.backbones.placing import blended
 from despur.backbones.protocol import Backbone
-from despur.errors import SettingsError, TrainingError, WorkspaceError, nearest
+from despur.errors import SettingsError, nearest
 from despur.metrics import AccuracyReport
 from despur.mitigate.methods import find_method
-from despur.mitigate.runs import Run
 from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.model_card import CardContent, card
 from despur.pipeline.space import MODEL, write_space
-from despur.pipeline.training import load_runs, run_name
+from despur.pipeline.training import load_runs
 
 HEADS_FILE = "heads.safetensors"
 
@@ -70,8 +69,7 @@ def export_run(
     folder: Path,
     *,
     to: str,
-    method: str | None = None,
-    seed: int | None = None,
+    run: str | None = None,
     blend: float = 1.0,
     licence: str | None = None,
     split: str = "test",
@@ -81,8 +79,7 @@ def export_run(
 
     Args:
         to: one of ``FORMATS``.
-        method: None: the one that validation prefers.
-        seed: None: the method's first sound one.
+        run: its name; None: the one that validation prefers.
         blend: share of the trained weights, in [0, 1]; the rest are the original ones.
         licence: for the card; None: the card says that it is not stated.
         split: where the card's accuracies are from.
@@ -90,8 +87,8 @@ def export_run(
 
     Raises:
         SettingsError: an unknown format, one that a Space cannot load, a share outside [0, 1], or a folder that holds
-            something.
-        WorkspaceError: there is no such run.
+            something; or there is no such run.
+        WorkspaceError: nothing is trained.
         ModelError: the format has no place for the model or for one of its heads; the message says why.
     """
     if to not in FORMATS:
@@ -100,18 +97,20 @@ def export_run(
         raise SettingsError(f"{blend:g} is no share", where="--blend", now="give a number from 0 to 1")
     if space and to != "open-clip":
         raise SettingsError(f"a Space loads no {to}", where="--space", now="leave out --to")
-    name, run = _chosen(embedded, method, seed)
+    runs = load_runs(embedded.workspace)
+    name = chosen_run(embedded.workspace, runs, run)
+    chosen = runs[name]
     original = {key: head.cpu() for key, head in embedded.heads.items()}
-    added = sorted(name for name in run.heads if name not in original)
+    added = sorted(name for name in chosen.heads if name not in original)
     if added and blend < 1:
         raise SettingsError(
             f"{name} adds {added[0]} to the model, and there is nothing to blend it with",
             where="--blend",
             now="leave it out",
         )
-    heads = blended(original, run.heads, blend)
+    heads = blended(original, chosen.heads, blend)
     library, write = FORMATS[to]
-    rows = split_of(embedded, split, run.attribute)
+    rows = split_of(embedded, split, chosen.attribute)
     before, _ = accuracy_of(embedded, original, rows)
     after, _ = accuracy_of(embedded, heads, rows)
     with new_folder(folder) as temporary:
@@ -124,7 +123,7 @@ def export_run(
             dataset=embedded.dataset.spec,
             library=library,
             licence=licence,
-            run=run,
+            run=chosen,
             subject=rows.grouping.subject,
             groups_note=rows.grouping.note,
             blend=blend,
@@ -139,33 +138,9 @@ def export_run(
         if space:
             wording = embedded.wording
             names = [wording.names(label)[0] for label in embedded.dataset.classes]
-            title = f"{find_method(run.method).title}: {', '.join(names[:4])}"
+            title = f"{find_method(chosen.method).title}: {', '.join(names[:4])}"
             write_space(temporary, title, names, wording.templates)
     return Exported(folder, name, before, after)
-
-
-def _chosen(embedded: Embedded, method: str | None, seed: int | None) -> tuple[str, Run]:
-    """The run that is asked for.
-
-    Raises:
-        WorkspaceError: there is none such, or nothing is trained.
-        TrainingError: it diverged.
-    """
-    runs = load_runs(embedded.workspace)
-    root = embedded.workspace.root
-    if method is None:
-        name = chosen_run(embedded.workspace, runs, None)
-        return name, runs[name]
-    wanted = find_method(method).name
-    seeds = sorted(run.seed for run in runs.values() if run.method == wanted)
-    if not seeds or (seed is not None and run_name(wanted, seed) not in runs):
-        there = ", ".join(runs) or "none"
-        raise WorkspaceError(f"there is no run of {wanted} with that seed", where=root, now=f"choose from {there}")
-    sound = [one for one in seeds if runs[run_name(wanted, one)].diverged_step is None]
-    if seed is None and not sound:
-        raise TrainingError(f"every run of {wanted} diverged", where=root, now="train it with a smaller learning rate")
-    name = run_name(wanted, sound[0] if seed is None else seed)
-    return name, runs[name]
 
 
 @contextmanager

@@ -112,7 +112,7 @@ class Reproduction:
     @cached_property
     def birds(self) -> Dataset:
         """Waterbirds' examples."""
-        return load_dataset(self.bird_study.dataset)
+        return load_dataset(self.bird_study.dataset, seed=self.choices.seed)
 
     @cached_property
     def bird_study(self) -> StudySettings:
@@ -137,7 +137,7 @@ class Reproduction:
 
     def model(self, spec: str) -> ModelSettings:
         """One of the models, as it came."""
-        return ModelSettings(spec=spec, random_weights=self.choices.random_weights)
+        return ModelSettings(spec=spec, random_weights=self.choices.random_weights, seed=self.choices.seed)
 
     def check(self) -> None:
         """Refuse what cannot begin, before anything is computed.
@@ -160,7 +160,7 @@ class Reproduction:
             ]
         for parts, dataset in self._imagenet_parts():
             if set(parts) & set(self.parts):
-                images = load_dataset(dataset)
+                images = load_dataset(dataset, seed=self.choices.seed)
                 found += [estimate(self.model(spec), len(images), self.device) for spec in self.pair_choices.models]
                 found.append(estimate_search(self.looking.settings(), len(images), self.device))
         return found
@@ -223,7 +223,9 @@ class Reproduction:
                 if "figure3" in self.parts:
                     file = self.workspace / "figures" / f"{_numbered('figure3', number)}.png"
                     with write_whole(file) as temporary:
-                        to_png(shortcuts_figure(embedded, numbers)).save(temporary, format="PNG", optimize=True)
+                        to_png(shortcuts_figure(embedded, numbers, seed=self.choices.seed)).save(
+                            temporary, format="PNG", optimize=True
+                        )
                     outcome.figures[file.stem] = str(file)
 
     def _pair(self, outcome: Outcome, dataset: str) -> None:
@@ -248,7 +250,7 @@ class Reproduction:
         """The figure of a finished study, beside the others."""
         workspace = Workspace.open(folder)
         with workspace.lock():
-            files = write_figures(Embedded(workspace, self.device, progress=self.progress))
+            files = write_figures(Embedded(workspace, self.device, progress=self.progress), seed=self.choices.seed)
         methods = next(file for file in files if file.name == "methods.png")
         target = self.workspace / "figures" / f"{name}.png"
         with write_whole(target) as temporary:

@@ -54,7 +54,7 @@ def searched(
     """
     workspace = Workspace.create(folder, dataset=dataset, model=model.spec)
     with workspace.lock():
-        examples = load_dataset(dataset, folder=folder, progress=progress)
+        examples = load_dataset(dataset, seed=model.seed, folder=folder, progress=progress)
         backbone = load_backbone(
             model.spec,
             random_weights=model.random_weights,

@@ -54,6 +54,7 @@ class Choices:
         seeds: runs of each method.
         epochs: other than the paper's 300.
         random_weights: for a trial of the way without weights.
+        seed: the first of those seeds, and of every other draw.
     """
 
     models: Sequence[str] = MODELS
@@ -61,6 +62,7 @@ class Choices:
     seeds: int = 1
     epochs: int | None = None
     random_weights: bool = False
+    seed: int = 0
 
 
 def waterbirds_study(
@@ -123,6 +125,7 @@ def _study(dataset: str, workspace: Path, choices: Choices, methods: Sequence[st
             "models": tuple(models),
             "workspace": workspace,
             "random_weights": choices.random_weights,
+            "seed": choices.seed,
             "trainable": "attention-pool" if recipe == "released" and all(resnets) else "projection",
             "tune": TRIED if recipe == "tuned" else None,
             "mitigate": {"methods": methods, "seeds": choices.seeds, "train": train, "by_model": large},
