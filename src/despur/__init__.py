@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from despur.catalog import load_backbone, load_dataset
     from despur.errors import DespurError
-    from despur.pipeline.verbs import detect, embed, evaluate, explain, mitigate, rank
+    from despur.pipeline.verbs import detect, embed, evaluate, explain, mitigate, rank, report
 
     __version__: str
 
@@ -28,6 +28,7 @@ __all__ = [
     "load_dataset",
     "mitigate",
     "rank",
+    "report",
 ]
 
 _HOMES = {
@@ -40,6 +41,7 @@ _HOMES = {
     "mitigate": "despur.pipeline.verbs",
     "evaluate": "despur.pipeline.verbs",
     "explain": "despur.pipeline.verbs",
+    "report": "despur.pipeline.verbs",
 }
 
 

@@ -37,6 +37,27 @@ def test_explain_gives_a_number_for_every_image_with_a_mask(birds: Path, backbon
     assert ((aiou >= 0) & (aiou <= 1)).all()
 
 
+def test_a_report_in_memory_holds_the_numbers_of_the_verbs(birds: Path, backbone: Backbone, tmp_path: Path) -> None:
+    embedded = despur.embed(load_waterbirds(birds), backbone)
+    runs = despur.mitigate(embedded, "erm", seeds=(0, 1), epochs=2, batch_size=16, learning_rate=0.1)
+    half = {"pretrained": np.full(len(embedded.dataset.split("test")), 0.25)}
+    page = despur.report(embedded, runs, tmp_path / "new" / "page.html", aiou=half, title="Mine")
+    assert page == tmp_path / "new" / "page.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<title>Mine</title>" in text
+    worst = [despur.evaluate(embedded, run).worst_group for run in runs]
+    for rate in (despur.evaluate(embedded).worst_group, sum(worst) / 2, 0.25):
+        assert f"{100 * rate:.1f}" in text
+    assert 'src="http' not in text
+
+
+def test_a_report_of_no_run_is_of_the_model_as_it_came(birds: Path, backbone: Backbone, tmp_path: Path) -> None:
+    embedded = despur.embed(load_waterbirds(birds), backbone)
+    text = despur.report(embedded, [], tmp_path / "page.html", split="val").read_text(encoding="utf-8")
+    assert f"{100 * despur.evaluate(embedded, split='val').worst_group:.1f}" in text
+    assert "ERM" not in text
+
+
 def test_every_listed_name_can_be_had() -> None:
     for name in despur.__all__:
         assert getattr(despur, name)

@@ -92,6 +92,15 @@ def test_recipes_are_the_papers_the_released_commands_and_the_tuned_ones():
         waterbirds_study(Path("d"), Path("w"), Choices(recipe="papr"))
 
 
+def test_without_a_place_everything_lies_in_a_folder_of_its_own(
+    birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = despur("reproduce", "table1", "--waterbirds", birds, "-m", "birdland:vit", "--json")
+    assert said.exit_code == 0, said.output
+    assert {path.name for path in tmp_path.iterdir()} <= {"reproduction"}
+
+
 def test_a_seed_is_the_first_of_the_runs_and_of_every_other_draw(birds: Path, tmp_path: Path):
     command = ("reproduce", "table4", "--waterbirds", birds, "-w", tmp_path / "work", "-m", "birdland:vit")
     said = despur(*command, "--seeds", "2", "--seed", "5", "--epochs", "1", "--json")

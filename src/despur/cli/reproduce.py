@@ -20,7 +20,7 @@ def reproduce(
     parts: Annotated[
         list[str], typer.Argument(metavar="PART...", help="table1 to table5, figure3 to figure6, ablation, or all.")
     ],
-    workspace: WorkspaceOption,
+    workspace: WorkspaceOption = Path("reproduction"),
     waterbirds: Annotated[Path | None, typer.Option(metavar="DIR", help="The Waterbirds download.")] = None,
     masks: Annotated[
         Path | None, typer.Option(metavar="DIR", help="CUB's segmentations, for AIoU; else looked for beside it.")
@@ -51,7 +51,7 @@ def reproduce(
 ) -> None:
     """The paper's tables and figures on your own downloads; goes on where it was stopped.
 
-    Examples: despur reproduce table1 table2 --waterbirds waterbirds -w WORK
+    Examples: despur reproduce table1 table2 --waterbirds waterbirds
               despur reproduce table4 --waterbirds waterbirds --masks segmentations --seeds 5 -w WORK
               despur reproduce table3 figure3 --imagenet ILSVRC --visual-genome vg -w WORK
               despur reproduce all --waterbirds waterbirds --imagenet ILSVRC --dry-run -w WORK

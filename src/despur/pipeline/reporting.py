@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -134,23 +135,35 @@ def section_of(embedded: Embedded) -> BackboneSection:
     check_evaluated(embedded)
     runs = load_runs(workspace)
     metrics = {name: read_object(workspace.path("runs", name, "metrics.json"), METRICS) for name in runs}
-    after = best_run(runs)
     strips, chosen = _strips(embedded)
     grouping = grouping_of(embedded, runs[PRETRAINED.name].attribute)
+    section = section_of_runs(embedded.model.spec, runs, metrics, grouping.phrases)
+    return replace(section, random_weights=embedded.model.random_weights, strips=strips, strips_chosen=chosen)
+
+
+def section_of_runs(
+    spec: str, runs: Mapping[str, Run], metrics: Mapping[str, Any], phrases: Sequence[str]
+) -> BackboneSection:
+    """One backbone's part of a report, without strips.
+
+    Args:
+        spec: the model's.
+        runs: by name, the pre-trained model's among them.
+        metrics: what ``metrics.json`` holds of each.
+        phrases: the groups in words.
+    """
+    after = best_run(runs)
     compared = [PRETRAINED.name, *([] if after is None else [after])]
     return BackboneSection(
-        spec=embedded.model.spec,
-        random_weights=embedded.model.random_weights,
+        spec=spec,
         split=metrics[PRETRAINED.name]["split"],
         rows=_rows(runs, metrics),
-        groups=_groups(grouping.phrases, metrics[PRETRAINED.name], metrics.get(after or "")),
+        groups=_groups(phrases, metrics[PRETRAINED.name], metrics.get(after or "")),
         after_title=None if after is None else find_method(runs[after].method).title,
         shown_seed=None if after is None else runs[after].seed,
         curves=_curves(runs),
-        looks=looks_of(grouping.phrases, metrics[PRETRAINED.name], metrics.get(after or "")),
+        looks=looks_of(phrases, metrics[PRETRAINED.name], metrics.get(after or "")),
         map_checks=map_checks_of([(find_method(runs[name].method).title, metrics[name]) for name in compared]),
-        strips=strips,
-        strips_chosen=chosen,
     )
 
 

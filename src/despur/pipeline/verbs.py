@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,25 +17,30 @@ from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.detect import DetectSettings
+from despur.explain.measure import explanation_report
 from despur.features.batching import EmbedChoices
 from despur.features.encode import encode_images
 from despur.features.precision import Precision
 from despur.metrics import AccuracyReport
 from despur.mitigate.methods import DESPUR, find_method
+from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.trainer import train
+from despur.pipeline.chosen import unhelped
 from despur.pipeline.detecting import Search, SearchSettings
 from despur.pipeline.embedded import EmbeddedImages, InMemory
-from despur.pipeline.evaluation import accuracy_of, split_of
+from despur.pipeline.evaluation import accuracy_of, metrics, split_of
 from despur.pipeline.explaining import measure_runs
 from despur.pipeline.ranking import SPLIT, ranked
+from despur.pipeline.reporting import section_of_runs
 from despur.pipeline.settings import checked
 from despur.pipeline.training import make_study, run_name
 from despur.pipeline.wording import read_wording
 from despur.progress import Progress, silent
 from despur.rank import Ranking, RankSettings
-from despur.workspace import read_parquet
+from despur.report import Report, write_report
+from despur.workspace import read_parquet, versions
 
 
 def embed(
@@ -184,3 +190,55 @@ def explain(
     """
     by_name = {run_name(run.method, run.seed): run for run in runs}
     return measure_runs(embedded, by_name, embedded.dataset.split(split), batch_size)["aiou"]
+
+
+def report(
+    embedded: EmbeddedImages,
+    runs: Sequence[Run],
+    file: str | Path,
+    *,
+    split: str = "test",
+    aiou: Mapping[str, Float[np.ndarray, "images"]] | None = None,
+    title: str = "despur report",
+) -> Path:
+    """Write one HTML page that opens offline: the model as it came beside every run, by method and by group.
+
+    Args:
+        runs: as :func:`mitigate` gives them, of one attribute.
+        file: the page, replaced if it exists; missing folders are made.
+        split: where accuracies are from.
+        aiou: as :func:`explain` gives it for the same split; None: the page says nothing of maps.
+        title: the heading.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DataError: the split has no images.
+        WorkspaceError: the page cannot be written.
+    """
+    by_name = {run_name(run.method, run.seed): run for run in runs}
+    attribute = runs[0].attribute if runs else None
+    if PRETRAINED.name not in by_name:
+        (came,) = mitigate(embedded, PRETRAINED.name, attribute=attribute)
+        by_name = {PRETRAINED.name: came, **by_name}
+    judged = split_of(embedded, split, attribute)
+    measured: dict[str, Any] = {}
+    for name, run in by_name.items():
+        accuracy, _ = accuracy_of(embedded, run.heads, judged)
+        values = (aiou or {}).get(name)
+        overlap = None if values is None else explanation_report(values, judged.groups, accuracy.worst_group_index)
+        explained = None if overlap is None else {"aiou": overlap.to_json()}
+        measured[name] = metrics(run, split, accuracy, explained, judged.grouping.source)
+    section = section_of_runs(embedded.backbone.spec, by_name, measured, judged.grouping.phrases)
+    page = Report(
+        title=title,
+        dataset=embedded.dataset.spec,
+        sections=[section],
+        created=datetime.now().astimezone(),
+        settings={name: run.settings.model_dump(mode="json") for name, run in by_name.items()},
+        versions=versions(),
+        notes=[f"{sentence}." for sentence in unhelped(by_name)],
+    )
+    write_report(Path(file), page)
+    return Path(file)
