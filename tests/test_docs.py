@@ -94,6 +94,13 @@ def test_from_a_folder_of_photos_to_a_checkpoint_and_then_its_limits(birds: Path
     assert len(run_page("limits.md", tmp_path, {**SMALL, **STAND_INS})) == 5
 
 
+@pytest.mark.slow
+def test_the_papers_tables_from_a_small_download(birds: Path, tmp_path: Path) -> None:
+    small = {"--waterbirds WATERBIRDS": f"--waterbirds {birds} -m birdland:resnet", "--seeds 3": "--seeds 2 --epochs 2"}
+    assert len(run_page("paper.md", tmp_path, small)) == 2
+    assert (tmp_path / "reproduction" / "runs" / "group-dro-seed1" / "metrics.json").is_file()
+
+
 def test_every_command_of_every_page_exists_with_its_options() -> None:
     """Also those that a page does not run: ones that wait for a browser, or need data of one's own."""
     missing: list[str] = []
