@@ -178,7 +178,6 @@ def main() -> None:
             "stack": partial(epoch, study, stack, own.batch),
             "products": partial(products, study, own, stack * own.steps),
         },
-        runs=2 if not options.quick else 5,
         warm_up=False,
     )
     ratios["stack32_over_products"] = stacked["stack"] / stacked["products"]
@@ -190,7 +189,7 @@ def main() -> None:
             "step": partial(uncached_steps, model, batch, templates, steps),
             "images": partial(image_steps, model, batch, steps),
         },
-        runs=1,
+        runs=1 if options.quick else 5,
         warm_up=False,
     )
     total_steps = EPOCHS * own.steps
@@ -200,7 +199,6 @@ def main() -> None:
     images, d_image = (2_000, 64) if options.quick else (100_000, 1_024)
     pairs = in_turns(
         {str(count): partial(paired_epoch, paired_study(count, images, d_image)) for count in (1, 50)},
-        runs=3 if not options.quick else 5,
         warm_up=False,
     )
     ratios["pairs_50_over_1"] = pairs["50"] / pairs["1"]

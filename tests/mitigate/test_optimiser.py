@@ -7,10 +7,17 @@ from math import log
 import pytest
 import torch
 
+from despur.mitigate import optimiser
 from despur.mitigate.optimiser import sgd_step
 
 
-def test_each_run_moves_as_torch_moves_it_with_its_own_rate_and_decay() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_each_run_moves_as_torch_moves_it_with_its_own_rate_and_decay(
+    together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU steps run by run, a GPU with all runs at once."""
+    if together:
+        monkeypatch.setattr(optimiser, "_step_by_run", optimiser._step_together)
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
     gradients = torch.randn(6, 3, 4, 5, generator=generator, dtype=torch.float64)
@@ -21,7 +28,7 @@ def test_each_run_moves_as_torch_moves_it_with_its_own_rate_and_decay() -> None:
         sgd_step(
             heads,
             momenta,
-            {"image.weight": gradient},
+            {"image.weight": gradient.mT.contiguous().mT},  # in any layout
             learning_rate=torch.tensor(rates, dtype=torch.float64),
             weight_decay=torch.tensor(decays, dtype=torch.float64),
             momentum=0.9,
@@ -29,10 +36,10 @@ def test_each_run_moves_as_torch_moves_it_with_its_own_rate_and_decay() -> None:
 
     for run, (rate, decay) in enumerate(zip(rates, decays, strict=True)):
         alone = start[run].clone().requires_grad_()
-        optimiser = torch.optim.SGD([alone], lr=rate, weight_decay=decay, momentum=0.9)
+        theirs = torch.optim.SGD([alone], lr=rate, weight_decay=decay, momentum=0.9)
         for gradient in gradients[:, run]:
             alone.grad = gradient.clone()
-            optimiser.step()
+            theirs.step()
         torch.testing.assert_close(heads["image.weight"][run], alone.detach(), rtol=0, atol=1e-12)
 
 
