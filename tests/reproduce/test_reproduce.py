@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from despur.birdland.write import write_birds
 from despur.catalog import load_dataset
 from despur.cli import app
 from despur.errors import SettingsError
@@ -157,9 +158,10 @@ def test_the_other_recipes_go_the_whole_way(birds: Path, tmp_path: Path, recipe:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_papers_two_models_at_full_size_with_random_weights(birds: Path, tmp_path: Path):
+def test_the_papers_two_models_at_full_size_with_random_weights(tmp_path: Path):
     """RN50 and ViT-L/14@336px as the paper has them, but for what they learnt, on a small download with masks."""
-    command = ("reproduce", "all", "--waterbirds", birds, "-w", tmp_path / "work", "--random-weights")
+    write_birds(tmp_path / "birds", scale=0.004, workers=1)
+    command = ("reproduce", "all", "--waterbirds", tmp_path / "birds", "-w", tmp_path / "work", "--random-weights")
     said = despur(*command, "--epochs", "1", "--json")
     assert said.exit_code == 0, said.output
     outcome = json.loads(said.stdout)

@@ -128,6 +128,8 @@ def _study(dataset: str, workspace: Path, choices: Choices, methods: Sequence[st
             "seed": choices.seed,
             "trainable": "attention-pool" if recipe == "released" and all(resnets) else "projection",
             "tune": TRIED if recipe == "tuned" else None,
+            # The paper has no checks of its maps, and they are most of what explaining a large ViT costs.
+            "explain": {"checks": 0},
             "mitigate": {"methods": methods, "seeds": choices.seeds, "train": train, "by_model": large},
         },
         where="reproduce",
