@@ -213,14 +213,18 @@ def read_sightings(
         JOIN images USING (image) JOIN numbered USING (phrase)
     """
     any_seen = np.zeros(len(population), dtype=np.bool_)
-    sizes = np.zeros(classes, dtype=np.int64)
     found = _one(connection, "SELECT count(*) FROM seen")
     on_disk = spill is not None and held is not None and 8 * found > held
+
+    # The lowest key that each class could have, and one past the last.
+    starts = (np.arange(classes + 1) * len(phrases)) << bits
+    bounds = np.zeros(classes + 1, dtype=np.int64)
 
     def noted() -> Iterator[Int[np.ndarray, "rows"]]:
         for batch in _batches(connection, f"{query} ORDER BY key" if on_disk else query):
             any_seen[batch & ((1 << bits) - 1)] = True
-            sizes[:] += np.bincount((batch >> bits) // len(phrases), minlength=classes)
+            if on_disk:
+                bounds[:] += np.searchsorted(batch, starts)
             yield batch
 
     keys: Int[np.ndarray, "detections"] | KeyFile
@@ -229,9 +233,9 @@ def read_sightings(
     else:
         keys = _hold_keys(noted(), found)
         keys.sort()
-    if found and not sizes.any():
+        bounds = np.searchsorted(keys, starts)
+    if found and not bounds[-1]:
         _check_same_images(connection, found)
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
     return Sightings(phrases, keys, bits, bounds, int(len(population) - any_seen.sum()))
 
 

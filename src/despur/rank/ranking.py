@@ -251,25 +251,31 @@ def _table(
 
     phrases = pa.array(sightings.phrases, type=pa.string())
     names = pa.array(classes, type=pa.string())
+    follows = leader != np.arange(len(counts))
+    place = np.argsort(order)
+    told = {int(place[row.pair]): row for row in shown}
+    # Numbers are put in order before there are strings and lists of them, which would take longer to move.
     columns = {
-        "class": names.take(pa.array(counts.label)),
-        "attribute": phrases.take(pa.array(counts.phrase)),
-        "n_with": counts.n_with,
-        "n_without": counts.n_without,
-        "accuracy_with": _nullable(proportion(counts.correct_with, counts.n_with)),
-        "accuracy_without": _nullable(proportion(counts.correct_without, counts.n_without)),
-        "discrepancy": _nullable(delta),
-        "ci_low": _nullable(low),
-        "ci_high": _nullable(high),
-        "p_value": _nullable(p_value),
-        "q_value": _nullable(false_discovery_rate(p_value)),
-        "mutual_information": information,
-        "confused_class": names.take(pa.array(counts.confused, mask=counts.confused < 0)),
-        "same_as": phrases.take(pa.array(counts.phrase[leader], mask=leader == np.arange(len(counts)))),
-        "telling_with": _id_lists(population.ids, len(counts), {row.pair: row.telling_with for row in shown}),
-        "telling_without": _id_lists(population.ids, len(counts), {row.pair: row.telling_without for row in shown}),
+        "class": names.take(pa.array(counts.label[order])),
+        "attribute": phrases.take(pa.array(counts.phrase[order])),
+        "n_with": counts.n_with[order],
+        "n_without": counts.n_without[order],
+        "accuracy_with": _nullable(proportion(counts.correct_with, counts.n_with)[order]),
+        "accuracy_without": _nullable(proportion(counts.correct_without, counts.n_without)[order]),
+        "discrepancy": _nullable(delta[order]),
+        "ci_low": _nullable(low[order]),
+        "ci_high": _nullable(high[order]),
+        "p_value": _nullable(p_value[order]),
+        "q_value": _nullable(false_discovery_rate(p_value)[order]),
+        "mutual_information": information[order],
+        "confused_class": names.take(pa.array(counts.confused[order], mask=counts.confused[order] < 0)),
+        "same_as": phrases.take(pa.array(counts.phrase[leader][order], mask=~follows[order])),
+        "telling_with": _id_lists(population.ids, len(counts), {at: row.telling_with for at, row in told.items()}),
+        "telling_without": _id_lists(
+            population.ids, len(counts), {at: row.telling_without for at, row in told.items()}
+        ),
     }
-    return pa.table(columns, schema=SCHEMA).take(pa.array(order))
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _nullable(values: Float[np.ndarray, "pairs"]) -> pa.Array:

@@ -6,6 +6,8 @@ A pair without images on one side has no discrepancy: NaN goes in and out, never
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special, stats
@@ -71,9 +73,23 @@ def fisher_exact(
     """
     p_values = np.full(len(k1), np.nan)
     asked = (n1 > 0) & (n2 > 0)
-    tables, where = np.unique(np.stack([k1, n1, k1 + k2, n1 + n2])[:, asked], axis=1, return_inverse=True)
-    p_values[asked] = _two_sided(*tables)[where.reshape(-1)]
+    table = tuple(column[asked] for column in (k1, n1, k1 + k2, n1 + n2))
+    first, where = _distinct(table)
+    p_values[asked] = _two_sided(*(column[first] for column in table))[where]
     return p_values
+
+
+def _distinct(
+    columns: Sequence[Int[np.ndarray, "rows"]],
+) -> tuple[Int[np.ndarray, "distinct"], Int[np.ndarray, "rows"]]:
+    """A row of each kind, and each row's kind, of columns of numbers that are not negative.
+
+    Rows are numbered column by column: ``np.unique`` over whole rows compares them as strings of bytes.
+    """
+    kind, first = np.zeros(len(columns[0]), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for column in columns if len(kind) else ():
+        _, first, kind = np.unique(kind * (int(column.max()) + 1) + column, return_index=True, return_inverse=True)
+    return first, kind
 
 
 def _two_sided(
