@@ -10,6 +10,7 @@ paper's recipe clip+lc+vc+ls. Values are random: they change no time.
   the best epoch's copy), over its products, forward and backward: images and prompts through their projections, image,
   class-prompt and group-prompt similarities, and what each sends back.
 * ``stack32_over_products``: the same for 32 runs in one stack, over 32 times one run's products.
+* ``stack32_as_tuned_over_products``: those runs in as many stacks as ``--tune`` would make of them on this device.
 * ``uncached_over_ours``: 300 epochs where every step sends its images and prompts through random-weight RN50 encoders,
   as the released code does (three steps are timed and scaled), over embedding once and then training.
 * ``pairs_50_over_1``: a step with 50 spurious pairs over a step with one, at 100,000 images of 1,024 features.
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from despur.mitigate import TrainSettings, find_method, train
+from despur.mitigate.halving import runs_at_once
 from despur.mitigate.membership import pair_groups
 from despur.mitigate.study import Examples, Study
 from harness import arguments, in_turns, peak_gb, tell
@@ -91,6 +93,13 @@ def epochs(study: Study, runs: int, batch: int, count: int) -> None:
     """Training as users run it: batches, losses, steps, validation, history and the best epoch's copy."""
     settings = TrainSettings(epochs=count, batch_size=batch, learning_rate=1e-4)
     train(study, find_method(RECIPE), settings, seeds=range(runs))
+
+
+def stacks(study: Study, runs: int, batch: int, count: int) -> None:
+    """The same with no more runs side by side than a search would train at once."""
+    at_once = runs_at_once(study)
+    for first in range(0, runs, at_once):
+        epochs(study, min(at_once, runs - first), batch, count)
 
 
 def products(study: Study, sizes: Sizes, steps: int) -> None:
@@ -179,11 +188,13 @@ def main() -> None:
     stacked = in_turns(
         {
             "stack": partial(epochs, study, stack, own.batch, STACK_TIMED),
+            "as tuned": partial(stacks, study, stack, own.batch, STACK_TIMED),
             "products": partial(products, study, own, STACK_TIMED * stack * own.steps),
         },
         warm_up=False,
     )
     ratios["stack32_over_products"] = stacked["stack"] / stacked["products"]
+    ratios["stack32_as_tuned_over_products"] = stacked["as tuned"] / stacked["products"]
     # One step of the uncached loop encodes a batch and all prompts; embedding encodes all images and all prompts once.
     batch, templates, steps = (8, 2, 1) if options.quick else (own.batch, own.templates, UNCACHED_STEPS)
     model = open_clip.create_model("RN50").eval()

@@ -49,8 +49,12 @@ def test_the_study_file_runs(birds: Path, tmp_path: Path):
     assert (tmp_path / "work" / "report.html").is_file()
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]):
+def test_the_python_of_the_readme_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     exec(compile(block("python").replace('"birdland"', '"birdland:birds:0.01"'), "README.md", "exec"), {})  # noqa: S102
     before, after = map(float, capsys.readouterr().out.split())
     assert 0.0 <= before <= 1.0
     assert 0.0 <= after <= 1.0
+    assert (tmp_path / "report.html").is_file()
