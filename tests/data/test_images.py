@@ -7,12 +7,20 @@ import struct
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from despur.data.images import UPRIGHT, UnreadableImage, read_image, read_mask
+from despur.data.images import (
+    UPRIGHT,
+    UnreadableImage,
+    fingerprint_image,
+    fingerprint_images,
+    read_image,
+    read_mask,
+)
 
 RED, GREEN, BLUE, WHITE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128)
 
@@ -296,3 +304,20 @@ def test_a_palette_mask_counts_every_colour_but_black(tmp_path: Path) -> None:
 def test_an_unreadable_mask_says_why(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage, match="no such file"):
         read_mask(tmp_path / "absent.png")
+
+
+def test_fingerprints_of_many_images_are_those_of_each_and_progress_sees_every_one(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(130)]
+    for path in paths[1:]:
+        path.write_bytes(path.name.encode())
+    seen: list[tuple[int, str]] = []
+
+    def progress(steps: Any, *, total: int, label: str, unit: str = "steps", each: int = 1) -> Any:
+        for step in steps:
+            seen.append((total, unit))
+            yield step
+
+    found = fingerprint_images(paths, progress)
+    assert found == [fingerprint_image(path) for path in paths]
+    assert found[0] == "unreadable"
+    assert seen == [(130, "images")] * 130

@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat
 import struct
 import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from despur.data.stores import is_stored, open_binary
 from despur.errors import DataError
+from despur.progress import Progress, silent
 from despur.workspace import fingerprint_stream
 
 MAX_PIXELS = 178_956_970
@@ -187,6 +190,17 @@ def fingerprint_image(path: Path) -> str:
             return fingerprint_stream(file)
     except OSError:
         return "unreadable"
+
+
+def fingerprint_images(paths: Sequence[Path], progress: Progress = silent) -> list[str]:
+    """:func:`fingerprint_image` of every path, several read at once.
+
+    Raises:
+        DataError: a store cannot be reached.
+    """
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(fingerprint_image, paths, chunksize=64)
+        return list(progress(found, total=len(paths), label="reading images", unit="images"))
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from despur.data.examples import Dataset
-from despur.data.images import fingerprint_image
+from despur.data.images import fingerprint_images
 from despur.detect.protocol import Detector, Encoded, Queries
 from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
@@ -59,6 +58,7 @@ def detect_to_table(
     path: Path,
     settings: DetectSettings | None = None,
     *,
+    contents: Sequence[str] | None = None,
     engine: SearchEngine = search_here,
     mirror: ShardMirror | None = None,
     progress: Progress = silent,
@@ -70,6 +70,7 @@ def detect_to_table(
 
     Args:
         path: where the table goes; it appears whole.
+        contents: fingerprints of the images, where the caller has them; None: they are read for them.
         engine: what searches the missing shards; it changes no byte of them.
         mirror: where every shard is kept too; one that it has is fetched and not searched.
 
@@ -84,9 +85,8 @@ def detect_to_table(
     base = fingerprint(detector.fingerprint(), list(queries.phrases))
     ids, paths = dataset.ids, dataset.image_paths()
     spans = [slice(start, start + settings.shard_rows) for start in range(0, len(paths), settings.shard_rows)]
-    with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(fingerprint_image, paths, chunksize=64))
-    states = [fingerprint(base, ids[span], contents[span]) for span in spans]
+    known = fingerprint_images(paths, progress) if contents is None else contents
+    states = [fingerprint(base, ids[span], list(known[span])) for span in spans]
     files = [folder / f"shard-{number:05d}.parquet" for number in range(len(spans))]
     missing = [number for number, file in enumerate(files) if not _is_found(file, states[number], mirror)]
     shards = [ImageShard(ids[spans[number]], paths[spans[number]]) for number in missing]

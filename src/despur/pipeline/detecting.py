@@ -18,6 +18,7 @@ from jaxtyping import Int
 from despur.backbones.protocol import Backbone
 from despur.birdland.detector_model import DETECTED, load_small_detector
 from despur.data.examples import SPLITS, Dataset
+from despur.data.images import fingerprint_images
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.detect import (
     DetectSettings,
@@ -44,7 +45,7 @@ from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE
 from despur.features.ray_actors import RaySettings
 from despur.pipeline.embedded import Embedded, EmbeddedImages
-from despur.pipeline.embedding import images_fingerprint, table_fingerprint
+from despur.pipeline.embedding import table_fingerprint
 from despur.pipeline.runner import is_current, run_stage
 from despur.pipeline.settings import SearchSettings
 from despur.workspace import Workspace, fingerprint, write_whole
@@ -109,14 +110,17 @@ class Search:
             threshold=self.settings.threshold,
         )
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """Fingerprints of the images that are searched."""
+        return fingerprint_images(self.dataset.image_paths(), self.embedded.progress)
+
     def state(self) -> str:
         """Fingerprint of everything that the outcome follows from."""
         asked = [list(self.vocabulary.phrases), [[gone.phrase, gone.reason] for gone in self.vocabulary.removed]]
         if self.settings.detector == COLUMN:
             return fingerprint(table_fingerprint(self.dataset.table), asked)
-        return fingerprint(
-            images_fingerprint(self.dataset.image_paths()), self.dataset.ids, self.detector.fingerprint(), asked
-        )
+        return fingerprint(fingerprint(self.contents), self.dataset.ids, self.detector.fingerprint(), asked)
 
     def run(self, path: Path, settings: DetectSettings | None = None) -> Searched:
         """Look, and write the detections table to ``path``."""
@@ -132,6 +136,7 @@ class Search:
             self.vocabulary,
             path,
             settings,
+            contents=self.contents,
             engine=self._engine(),
             mirror=self.mirror,
             progress=self.embedded.progress,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
-from despur.data.images import fingerprint_image
+from despur.data.images import fingerprint_images
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
 from despur.features.engine import Engine, loop
@@ -50,7 +49,7 @@ def embed_stage(
         DataError: more than ``max_unreadable`` of the images cannot be read, or the mirror cannot be reached.
     """
     settings = settings or EmbedSettings()
-    contents = images_fingerprint(dataset.image_paths())
+    contents = images_fingerprint(dataset.image_paths(), progress)
     table = to_arrow(dataset)
     inputs = fingerprint(contents, table_fingerprint(table), backbone.fingerprint())
     folder = workspace.path("features")
@@ -108,11 +107,9 @@ def _readable(dataset: Dataset, store: FeatureStore) -> Dataset:
     return dataset.rows(np.array([name in kept for name in dataset.ids]))
 
 
-def images_fingerprint(paths: Sequence[Path]) -> str:
+def images_fingerprint(paths: Sequence[Path], progress: Progress = silent) -> str:
     """One fingerprint over the contents of files, in order; a file that cannot be opened counts as such."""
-
-    with ThreadPoolExecutor() as pool:
-        return fingerprint(list(pool.map(fingerprint_image, paths, chunksize=64)))
+    return fingerprint(fingerprint_images(paths, progress))
 
 
 def table_fingerprint(table: pa.Table) -> str:

@@ -54,7 +54,7 @@ def retain_stage(embedded: Embedded, spec: str, names: str | None = None) -> boo
     workspace = embedded.workspace
     runs = load_runs(workspace)
     dataset, phrases = unrepaired(load_retained(spec), names, _repaired(embedded))
-    contents, table = images_fingerprint(dataset.image_paths()), table_fingerprint(dataset.table)
+    contents, table = images_fingerprint(dataset.image_paths(), embedded.progress), table_fingerprint(dataset.table)
 
     def work() -> None:
         encoder = embedded.backbone.fingerprint()
