@@ -55,6 +55,26 @@ def test_striking_an_image_moves_it_to_the_other_side(study: Study) -> None:
     assert study.numbers(candidate, ["no such image"]) == before
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_after_strikes_are_those_of_a_loop_over_the_corrected_images(study: Study, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for candidate in study.candidates:
+        with_it, without = (rows.tolist() for rows in study.strips(candidate))
+        # One time all images of a side, else some of both.
+        struck = set(with_it if seed == 0 else rng.permutation([*with_it, *without])[: rng.integers(1, 9)].tolist())
+        found = study.numbers(candidate, [study.id_of(row) for row in struck])
+        label = study.dataset.classes.index(candidate.class_name)
+        for rate, side, other in ((found.present, with_it, without), (found.absent, without, with_it)):
+            rows = [row for row in side if row not in struck] + [row for row in other if row in struck]
+            right = [bool(study.predicted[row] == label) for row in rows]
+            assert rate.count == len(rows)
+            assert rate.value == (pytest.approx(sum(right) / len(right)) if right else None)
+        if found.present.value is None or found.absent.value is None:
+            assert found.discrepancy is None
+        else:
+            assert found.discrepancy == pytest.approx(found.present.value - found.absent.value)
+
+
 def test_a_pair_whose_images_all_have_the_attribute_has_no_discrepancy() -> None:
     yes = np.ones(3, dtype=np.bool_)
     numbers = pair_numbers(yes, yes, np.zeros(3, dtype=np.int64))
