@@ -101,3 +101,14 @@ def test_a_line_makes_the_page_s_dataset_one_that_loads(
     assert dataset.classes == ("landbird", "waterbird")
     assert dataset.image_paths() == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
     assert np.array_equal(dataset.groups("water"), [3, 0])
+
+
+def test_the_page_s_callback_says_where_the_worst_group_is(
+    study: Study, shown: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainSettings(learning_rate=1e-2, epochs=2, batch_size=16)
+    (run,) = train(study, find_method("erm"), settings, seeds=[4], callbacks=[shown("A look at training")["Say"]()])
+    *epochs, last = capsys.readouterr().out.splitlines()
+    worst = run.history["worst_group"].to_pylist()
+    assert epochs == [f"erm, seed 4, epoch {epoch}: worst group {value:.1%}" for epoch, value in enumerate(worst)]
+    assert last == f"erm, seed 4: epoch {run.best_epoch} is kept"

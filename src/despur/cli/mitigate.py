@@ -77,7 +77,7 @@ def mitigate(
     ] = None,
     track: Annotated[
         list[str] | None,
-        typer.Option(help="Hand the histories to tensorboard, mlflow or wandb (offline), below WORK/tracking."),
+        typer.Option(help="Show each epoch as it ends in tensorboard, mlflow or wandb (offline), below WORK/tracking."),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

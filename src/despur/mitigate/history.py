@@ -33,17 +33,18 @@ class History:
         self.rates.append(rates.cpu())
         self.averages.append(averages.cpu())
 
-    def table(self, run: int, terms: list[str], study: Study, epochs: int) -> pa.Table:
-        """One run's history up to and with ``epochs``: ``epoch``, ``loss``, ``loss/TERM``, ``worst_group``, ``average``
-        and ``accuracy/GROUP``. Losses are null in epoch 0, an empty group's accuracy is null throughout."""
-        losses = torch.stack(self.losses)[: epochs + 1, :, run].double()
-        rates = torch.stack(self.rates)[: epochs + 1, run].double()
-        averages = torch.stack(self.averages)[: epochs + 1, run].double()
+    def table(self, run: int, terms: list[str], study: Study, epochs: range) -> pa.Table:
+        """Some epochs of one run: ``epoch``, ``loss``, ``loss/TERM``, ``worst_group``, ``average`` and
+        ``accuracy/GROUP``. Losses are null in epoch 0, an empty group's accuracy is null throughout."""
+        chosen = slice(epochs.start, epochs.stop)
+        losses = torch.stack(self.losses[chosen])[:, :, run].double()
+        rates = torch.stack(self.rates[chosen])[:, run].double()
+        averages = torch.stack(self.averages[chosen])[:, run].double()
 
         def column(values: Tensor) -> pa.Array:
             return pa.array(values.numpy(), type=pa.float64(), from_pandas=True)  # NaN becomes null
 
-        columns: dict[str, pa.Array] = {"epoch": pa.array(range(len(rates)), type=pa.int32())}
+        columns: dict[str, pa.Array] = {"epoch": pa.array(epochs, type=pa.int32())}
         if terms:
             columns["loss"] = column(losses[:, -1])
         columns |= {f"loss/{name}": column(losses[:, row]) for row, name in enumerate(terms)}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +19,7 @@ from despur.errors import SettingsError, TrainingError
 from despur.features.streamed import StreamedFeatures
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import DRAW_WEIGHTS, MEMBERS, Batches, Epoch
+from despur.mitigate.callback import Callback, described, tell
 from despur.mitigate.checkpoint import Checkpoint, TrainingState
 from despur.mitigate.methods.method import Method, Start
 from despur.mitigate.objective import Objective, make_objective
@@ -62,6 +64,7 @@ def train(
     progress: Progress = silent,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 5.0,
+    callbacks: Sequence[Callback] = (),
 ) -> list[Run]:
     """Train every setting with every seed, all in one stack, and keep each run's best epoch on validation.
 
@@ -73,12 +76,14 @@ def train(
         checkpoint: a file to go on from if training was stopped. It is kept at the end, so that what follows can be
             stopped too; delete it when the runs are saved.
         checkpoint_seconds: the least time between two writes of it.
+        callbacks: one a run, in the order of what is returned, told of each epoch as it ends; none: nobody looks on.
 
     Returns:
         One run a setting and seed, the seeds of the first setting first. A tie between epochs goes to the earliest.
 
     Raises:
         SettingsError: settings that cannot share a stack, or a weight for a term that the method has not.
+        ValueError: there are callbacks, but not one a run.
         TrainingError: the method means nothing on this study.
         DivergedError: no run stayed finite. Where some did, the others say so in ``diverged_step``.
     """
@@ -88,13 +93,22 @@ def train(
     method.check(study)
     _check_window(study, common, len(several) * len(seeds))
     of_run = [(entry, seed) for entry in several for seed in seeds]
+    if callbacks and len(callbacks) != len(of_run):
+        raise ValueError(f"there are {len(callbacks)} callbacks for {len(of_run)} runs; give one a run, or none")
     objective = make_objective(method.terms(common), [entry for entry, _ in of_run], study.class_prompts)
     stack = _Stack(study, method, common, objective, of_run)
     key = "" if checkpoint is None else _key(study, method, of_run)
     saved = Checkpoint(checkpoint, key, checkpoint_seconds)
     saved.restore(stack.state)
-    stack.fit(progress, saved)
-    runs = stack.runs()
+    for callback, (entry, seed) in zip(callbacks, of_run, strict=False):
+        callback.start(described(method.name, study.attribute, seed, entry))
+    runs: list[Run] = []
+    try:
+        stack.fit(progress, saved, callbacks)
+        runs = stack.runs()
+    finally:
+        for index, callback in enumerate(callbacks):
+            callback.finish(runs[index].best_epoch if runs else None)
     if all(run.diverged_step is not None for run in runs):
         raise DivergedError(runs)
     return runs
@@ -221,15 +235,26 @@ class _Stack:
             self.objective.values(batch)
         return span_of(self.study, self.start, batch.prompts_read)
 
+    def _tell(self, callbacks: Sequence[Callback], *, since: int) -> None:
+        """Tell each callback the epochs from ``since`` on, as far as its run is sound."""
+        sound = self.state.sound_epochs.tolist() if callbacks else []  # only who looks on makes the device wait
+        for index, (callback, last) in enumerate(zip(callbacks, sound, strict=True)):
+            if last >= since:
+                tell(callback, self._history(index, range(since, last + 1)))
+
+    def _history(self, index: int, epochs: range) -> pa.Table:
+        return self.state.history.table(index, list(self.objective.terms), self.study, epochs)
+
     def _whole(self, heads: Heads) -> Heads:
         return heads if self.span is None else self.span.whole(heads)
 
-    def fit(self, progress: Progress, checkpoint: Checkpoint) -> None:
-        """Train the epochs that are left, and validate after each."""
+    def fit(self, progress: Progress, checkpoint: Checkpoint, callbacks: Sequence[Callback]) -> None:
+        """Train the epochs that are left, validate after each, and tell the callbacks."""
         state = self.state
         if not state.history.rates:
             nothing = torch.full((len(self.objective.terms) + 1, len(self.of_run)), torch.nan)
             state.history.add(nothing, *self._validate())
+        self._tell(callbacks, since=0)
         last = self.first_epochs + self.settings.epochs if self.objective.terms else 0
         left = range(state.epoch + 1, last + 1)
         if not left or not bool(state.sound.any()):
@@ -245,6 +270,7 @@ class _Stack:
             if state.epoch == self.first_epochs:
                 self._begin_again()
             state.seconds += time.perf_counter() - started
+            self._tell(callbacks, since=state.epoch)
             finished = state.epoch == last or not bool(state.sound.any())
             checkpoint.save(state, last=finished)
             if finished:
@@ -333,7 +359,7 @@ class _Stack:
 
     def runs(self) -> list[Run]:
         """Every run as it ended."""
-        state, terms = self.state, list(self.objective.terms)
+        state = self.state
         with torch.no_grad():
             heads = self._shown({**self.heads, **state.best})
         best_epochs, steps, sound = (t.tolist() for t in (state.best_epoch, state.diverged_step, state.sound_epochs))
@@ -348,7 +374,7 @@ class _Stack:
                     for name, head in heads.items()
                 },
                 best_epoch=best_epochs[index],
-                history=state.history.table(index, terms, self.study, sound[index]),
+                history=self._history(index, range(sound[index] + 1)),
                 diverged_step=steps[index] or None,
                 seconds=state.seconds / len(self.of_run),
             )

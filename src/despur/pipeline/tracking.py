@@ -1,58 +1,47 @@
-"""Training histories in the places where people already compare runs: TensorBoard, MLflow and Weights & Biases.
+"""Training watched where people already compare runs: TensorBoard, MLflow and Weights & Biases.
 
-A history is handed on once its run is trained, so that tracking can change neither a result nor a fingerprint.
+Each epoch is handed on as it ends. Tracking changes neither a result nor a fingerprint.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from despur.errors import SettingsError, nearest
+from despur.mitigate.callback import Callback, replay
 from despur.mitigate.runs import Run
-from despur.workspace import Workspace
+from despur.workspace import Workspace, fingerprint, read_json, write_json
 
 FOLDER = "tracking"
 """In the workspace; each tracker has a folder of its own inside."""
 
+TOLD = "told.json"
+"""In a tracker's folder: of each run that it was told whole, a fingerprint of what it was told."""
+
 EXPERIMENT = "despur"
-
-
-class Tracker(Protocol):
-    """What is told of one run."""
-
-    def start(self, name: str, settings: Mapping[str, Any]) -> None:
-        """A run begins; ``settings`` are plain values."""
-        ...
-
-    def epoch(self, number: int, values: Mapping[str, float]) -> None:
-        """What was measured in an epoch; 0 is before training."""
-        ...
-
-    def finish(self) -> None:
-        """The run is over; what is still in memory is written."""
-        ...
 
 
 class TensorBoard:
     """Event files, one folder a run: ``tensorboard --logdir WORK/tracking/tensorboard``."""
 
-    def __init__(self, folder: Path) -> None:
+    FLUSH_SECONDS = 5
+    """A page that is open shows an epoch at most so much later."""
+
+    def __init__(self, folder: Path, run: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._make, self._folder = SummaryWriter, folder
+        self._make, self._folder = SummaryWriter, folder / run
         self._writer: Any = None
 
-    def start(self, name: str, settings: Mapping[str, Any]) -> None:
+    def start(self, settings: Mapping[str, Any]) -> None:
         """A folder for the run; what an earlier run of the name left in it is removed."""
-        own = self._folder / name
-        for stale in own.glob("events.*"):
+        for stale in self._folder.glob("events.*"):
             stale.unlink()
-        self._writer = self._make(str(own))
+        self._writer = self._make(str(self._folder), flush_secs=self.FLUSH_SECONDS)
         self._writer.add_text("settings", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
@@ -60,27 +49,29 @@ class TensorBoard:
         for key, value in values.items():
             self._writer.add_scalar(key, value, number)
 
-    def finish(self) -> None:
+    def finish(self, best_epoch: int | None) -> None:
         """Close the run."""
+        if best_epoch is not None:
+            self._writer.add_text("best_epoch", str(best_epoch))
         self._writer.close()
 
 
 class MLflow:
     """A local store of files: ``mlflow ui --backend-store-uri WORK/tracking/mlflow``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         # MLflow asks for a database first; files are what travels with a workspace.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
         self._client: Any = MlflowClient(tracking_uri=folder.resolve().as_uri())
-        self._run = ""
+        self._name, self._run = run, ""
 
-    def start(self, name: str, settings: Mapping[str, Any]) -> None:
+    def start(self, settings: Mapping[str, Any]) -> None:
         """A new run of the experiment, with its settings as parameters."""
         found = self._client.get_experiment_by_name(EXPERIMENT)
         experiment = self._client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
-        self._run = self._client.create_run(experiment, run_name=name).info.run_id
+        self._run = self._client.create_run(experiment, run_name=self._name).info.run_id
         for key, value in settings.items():
             self._client.log_param(self._run, key, value)
 
@@ -90,43 +81,52 @@ class MLflow:
             # A slash becomes a folder there, and "loss" is a file already.
             self._client.log_metric(self._run, key.replace("/", "."), value, step=number)
 
-    def finish(self) -> None:
-        """Close the run."""
-        self._client.set_terminated(self._run)
+    def finish(self, best_epoch: int | None) -> None:
+        """Close the run; one that was stopped is marked as killed."""
+        if best_epoch is not None:
+            self._client.log_param(self._run, "best_epoch", best_epoch)
+        self._client.set_terminated(self._run, "KILLED" if best_epoch is None else "FINISHED")
 
 
 class WeightsAndBiases:
     """Offline runs, nothing is sent: ``wandb sync WORK/tracking/wandb/wandb/offline-run-*`` does, when you ask."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         import wandb  # pyright: ignore[reportMissingImports]
 
         self._wandb: Any = wandb
-        self._folder = folder
+        self._folder, self._name = folder, run
         self._run: Any = None
 
-    def start(self, name: str, settings: Mapping[str, Any]) -> None:
-        """A new offline run, with its settings."""
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """A new offline run, with its settings, beside those of the other seeds."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = self._wandb.init(
-            project=EXPERIMENT, name=name, config=dict(settings), mode="offline", dir=str(self._folder)
+            project=EXPERIMENT,
+            name=self._name,
+            config=dict(settings),
+            mode="offline",
+            dir=str(self._folder),
+            reinit="create_new",
         )
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """One epoch's numbers."""
         self._run.log(dict(values), step=number)
 
-    def finish(self) -> None:
+    def finish(self, best_epoch: int | None) -> None:
         """Close the run."""
-        self._run.finish()
+        if best_epoch is not None:
+            self._run.summary["best_epoch"] = best_epoch
+        self._run.finish(exit_code=int(best_epoch is None))
 
 
-TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {
+TRACKERS: Mapping[str, Callable[[Path, str], Callback]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
     "wandb": WeightsAndBiases,
 }
-"""By the name that ``--track`` takes."""
+"""By the name that ``--track`` takes: from the tracker's folder and a run's name, who is told of that run."""
 
 
 def check_trackers(names: Iterable[str]) -> None:
@@ -142,37 +142,63 @@ def check_trackers(names: Iterable[str]) -> None:
             raise SettingsError(f"{name} is not installed", where="--track", now="run: pip install 'despur[track]'")
 
 
-def track_runs(workspace: Workspace, names: Iterable[str], runs: Mapping[str, Run], trained: Collection[str]) -> None:
-    """Tell the trackers of a workspace what they do not know yet.
+class Tracking:
+    """The trackers that a command names, and which runs each of them knows.
 
     Args:
         names: of trackers.
-        runs: all runs of the command, by name.
-        trained: those that were trained now. A tracker that was told nothing before is told all.
 
     Raises:
         SettingsError: as :func:`check_trackers`.
     """
-    check_trackers(names)
-    for name in dict.fromkeys(names):
-        folder = workspace.path(FOLDER, name)
-        told = runs if not folder.exists() else {run: runs[run] for run in runs if run in trained}
-        if told:
-            track(TRACKERS[name](folder), told)
+
+    def __init__(self, workspace: Workspace, names: Iterable[str]) -> None:
+        self._folders = {name: workspace.path(FOLDER, name) for name in dict.fromkeys(names)}
+        check_trackers(self._folders)
+
+    def callbacks(self, runs: Iterable[str]) -> list[Callback]:
+        """Who is told of each run while it is trained, one callback a run; none where no tracker is named."""
+        if not self._folders:
+            return []
+        return [_Together([TRACKERS[name](folder, run) for name, folder in self._folders.items()]) for run in runs]
+
+    def know(self, runs: Mapping[str, Run], *, watched: bool) -> None:
+        """Note that trained runs are known to every tracker.
+
+        Args:
+            runs: by name.
+            watched: they were told while they were trained; otherwise the trackers are told now what they do not know.
+        """
+        states = {name: fingerprint(run.settings.model_dump(), run.history.to_pylist()) for name, run in runs.items()}
+        for tracker, folder in self._folders.items():
+            file = folder / TOLD
+            told = _read_told(file)
+            for name, run in runs.items():
+                if not watched and told.get(name) != states[name]:
+                    replay(TRACKERS[tracker](folder, name), run)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, {**told, **states})
 
 
-def track(tracker: Tracker, runs: Mapping[str, Run]) -> None:
-    """Tell a tracker each run's settings and its history, epoch by epoch, without what is not finite."""
-    for name, run in runs.items():
-        settings = {"method": run.method, "attribute": run.attribute, "seed": run.seed}
-        tracker.start(name, {**settings, **run.settings.model_dump(mode="json"), "best_epoch": run.best_epoch})
-        try:
-            for row in run.history.to_pylist():
-                epoch = row.pop("epoch")
-                tracker.epoch(epoch, {key: value for key, value in row.items() if _is_finite(value)})
-        finally:
-            tracker.finish()
+def _read_told(file: Path) -> dict[str, Any]:
+    found = read_json(file) if file.exists() else None
+    return found if isinstance(found, dict) else {}
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and isfinite(value)
+class _Together:
+    """Several callbacks as one."""
+
+    def __init__(self, callbacks: list[Callback]) -> None:
+        self._callbacks = callbacks
+
+    def start(self, settings: Mapping[str, Any]) -> None:
+        for callback in self._callbacks:
+            callback.start(settings)
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        for callback in self._callbacks:
+            callback.epoch(number, values)
+
+    def finish(self, best_epoch: int | None) -> None:
+        for callback in self._callbacks:
+            callback.finish(best_epoch)

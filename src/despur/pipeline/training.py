@@ -16,7 +16,7 @@ from despur.pipeline.embedded import EMBED, Embedded, embedded_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy, make_study
-from despur.pipeline.tracking import check_trackers, track_runs
+from despur.pipeline.tracking import Tracking
 from despur.workspace import Workspace, read_json
 
 MITIGATE = "mitigate/"
@@ -141,19 +141,16 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStu
         DespurError: an unknown method or setting, or a study that a method means nothing on.
         DivergedError: a method's only seed diverged.
     """
-    check_trackers(settings.track)
+    tracking = Tracking(embedded.workspace, settings.track)
     lazy = lazy or LazyStudy.of(embedded, settings)
     chosen = chosen_methods(settings, embedded.model.spec)
     runs: dict[str, Run] = {}
-    trained: list[str] = []
     for method, of_method in chosen:
         seeds = list(range(settings.seed, settings.seed + settings.seeds)) if method.seeded else [settings.seed]
-        found, now = _train_method(embedded, lazy, method, of_method, seeds)
+        found = _train_method(embedded, lazy, method, of_method, seeds, tracking)
         runs |= found
-        trained += found if now else []
         if len(seeds) == 1 and found[run_name(method.name, seeds[0])].diverged_step is not None:
             raise DivergedError(list(found.values()))
-    track_runs(embedded.workspace, settings.track, runs, trained)
     return list(runs)
 
 
@@ -173,9 +170,14 @@ def chosen_methods(settings: MitigateSettings, model: str) -> list[tuple[Method,
 
 
 def _train_method(
-    embedded: Embedded, lazy: LazyStudy, method: Method, settings: TrainSettings, seeds: list[int]
-) -> tuple[dict[str, Run], bool]:
-    """Every seed of one method by the name of its run, and whether they were trained now."""
+    embedded: Embedded,
+    lazy: LazyStudy,
+    method: Method,
+    settings: TrainSettings,
+    seeds: list[int],
+    tracking: Tracking,
+) -> dict[str, Run]:
+    """Every seed of one method by the name of its run."""
     workspace = embedded.workspace
     folders = [workspace.path("runs", run_name(method.name, seed)) for seed in seeds]
     checkpoint = workspace.path("runs", f".{method.name}.checkpoint")
@@ -183,7 +185,15 @@ def _train_method(
     def work() -> None:
         checkpoint.parent.mkdir(exist_ok=True)
         try:
-            runs = train(lazy.study, method, settings, seeds=seeds, progress=embedded.progress, checkpoint=checkpoint)
+            runs = train(
+                lazy.study,
+                method,
+                settings,
+                seeds=seeds,
+                progress=embedded.progress,
+                checkpoint=checkpoint,
+                callbacks=tracking.callbacks(folder.name for folder in folders),
+            )
         except DivergedError as problem:
             runs = problem.runs  # what was sound of them is kept
         for folder, run in zip(folders, runs, strict=True):
@@ -201,4 +211,6 @@ def _train_method(
         seed=seeds[0],
         device=embedded.device,
     )
-    return {folder.name: load_run(folder) for folder in folders}, trained
+    runs = {folder.name: load_run(folder) for folder in folders}
+    tracking.know(runs, watched=trained)
+    return runs

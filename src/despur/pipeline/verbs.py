@@ -22,6 +22,7 @@ from despur.features.batching import EmbedChoices
 from despur.features.encode import encode_images
 from despur.features.precision import Precision
 from despur.metrics import AccuracyReport
+from despur.mitigate.callback import Callback
 from despur.mitigate.methods import DESPUR, find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
@@ -143,6 +144,7 @@ def mitigate(
     *,
     attribute: str | None = None,
     seeds: Sequence[int] = (0,),
+    callbacks: Sequence[Callback] = (),
     **settings: object,
 ) -> list[Run]:
     """Retrain the heads with one method, one run a seed, all side by side.
@@ -151,6 +153,7 @@ def mitigate(
         method: a name ("despur", the recommended one) or losses joined by plus signs ("clip+vc+ls").
         attribute: the spurious attribute; None: the only one there is.
         seeds: of the order of the images, one a run.
+        callbacks: one a run, told of each epoch as it ends; none: nobody looks on.
         settings: fields of :class:`~despur.mitigate.settings.TrainSettings`, over the method's own defaults.
 
     Raises:
@@ -159,7 +162,7 @@ def mitigate(
     found = find_method(method)
     chosen = TrainSettings.checked(found.settings, **settings)
     study = make_study(embedded, embedded.dataset.attribute(attribute))
-    return train(study, found, chosen, seeds=seeds, progress=embedded.progress)
+    return train(study, found, chosen, seeds=seeds, progress=embedded.progress, callbacks=callbacks)
 
 
 def evaluate(
