@@ -91,7 +91,8 @@ def load_runs(workspace: Workspace) -> dict[str, Run]:
 def settings_of(method: Method, settings: MitigateSettings, model: str) -> TrainSettings:
     """The method's own settings, then those for all methods, for this one, and for this one on this model.
 
-    A weight that is given for all methods counts where the method has that loss.
+    A weight that is given for all methods counts where the method has that loss; of a method that takes no steps, only
+    its options count.
 
     Raises:
         SettingsError: a setting is unknown or means nothing, or this method has not the loss that a weight is for.
@@ -108,6 +109,8 @@ def settings_of(method: Method, settings: MitigateSettings, model: str) -> Train
     own = {**named(settings.by_method), **named(settings.by_model.get(model, {}))}
     chosen = TrainSettings.checked(everywhere.model_copy(update={"weights": weights}), **own)
     check_weights(chosen.weights, terms)
+    if not terms:  # it takes no steps, so what steers them is no reason to run it again
+        return method.settings.model_copy(update={"options": chosen.options})
     return chosen
 
 
