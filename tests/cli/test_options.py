@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 
 from despur.cli import app
 
@@ -29,6 +30,13 @@ def test_every_command_takes_json_a_device_and_a_seed() -> None:
     for name, entry in found.items():
         options = {option for parameter in entry.params for option in parameter.opts}
         assert options >= {"--json", "--device", "--seed"}, name
+
+
+def test_no_word_of_a_help_text_is_taken_for_markup_and_not_shown() -> None:
+    for name, entry in _commands(typer.main.get_command(app)):
+        for parameter in entry.params:
+            told = parameter.help or ""
+            assert Text.from_markup(told).plain == told, (name, parameter.name)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**40])

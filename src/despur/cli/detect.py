@@ -40,8 +40,8 @@ def detect(
         typer.Option(
             "--vocabulary",
             "-v",
-            help="builtin, imagenet, visual-genome:DIR, file:PATH, birdland; may be given several times. "
-            "[default: builtin]",
+            help="builtin, imagenet, visual-genome:DIR, file:PATH, birdland; may be given several times.",
+            show_default="builtin",
         ),
     ] = None,
     threshold: Annotated[
@@ -76,8 +76,8 @@ def detect(
     from despur.features.engines import chosen_actors
     from despur.features.mirror import named_mirror
     from despur.features.ray_actors import RaySettings
-    from despur.pipeline.detecting import SearchSettings, count_detections, detect_stage, finished_search
-    from despur.pipeline.settings import checked
+    from despur.pipeline.detecting import count_detections, detect_stage, finished_search
+    from despur.pipeline.settings import SearchSettings, checked
 
     settings = checked(
         SearchSettings,

@@ -66,11 +66,13 @@ def mitigate(
     weight_decay: Annotated[float | None, typer.Option(help="Of SGD; each method's own by default.")] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="What features may take, as 6GB; larger ones are read from disk. [default: as they need]"),
+        typer.Option(
+            help="What features may take, as 6GB; larger ones are read from disk.", show_default="as they need"
+        ),
     ] = None,
     shuffle_within: Annotated[
         int | None,
-        typer.Option(help="Images that are shuffled together; for features larger than --memory. [default: all]"),
+        typer.Option(help="Images that are shuffled together; for features larger than --memory.", show_default="all"),
     ] = None,
     similarity: Annotated[
         str | None, typer.Option(help="contrastive (the paper) or cosine (its released code).")

@@ -25,8 +25,8 @@ GroupsOption = Annotated[
     str | None,
     typer.Option(
         "--groups",
-        help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts. "
-        "[default: attribute, or verdicts where the dataset has none, or where --verdicts is given]",
+        help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts.",
+        show_default="attribute, or verdicts where the dataset has none, or where --verdicts is given",
     ),
 ]
 SelectOption = Annotated[
@@ -34,7 +34,8 @@ SelectOption = Annotated[
     typer.Option(
         "--select",
         help="Validation accuracy that epochs and settings are chosen by: worst-group, of the groups that methods are "
-        "told; or average, where no group is known. [default: worst-group]",
+        "told; or average, where no group is known.",
+        show_default="worst-group",
     ),
 ]
 RandomWeightsOption = Annotated[
