@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from despur.workspace import read_parquet
@@ -18,6 +20,18 @@ def test_detect_then_rank_ends_in_two_tables(own_work: Path, despur) -> None:
     assert "quarantined" in ranked.stdout
     assert "shortcut candidates" in ranked.stdout
     assert read_parquet(own_work / "discrepancies.parquet").num_rows == 2
+
+
+def test_where_there_is_no_row_to_show_the_reason_is_told(own_work: Path, despur) -> None:
+    despur("detect", "-w", own_work, "--detector", "column")
+    assert "no attribute is seen in 1000 images" in despur("rank", "-w", own_work, "--min-count", 1000).stdout
+    searched = pq.read_table(own_work / "detections.parquet")
+    ids = read_parquet(own_work / "examples.parquet")["id"].to_pylist()
+    rows = [{**searched.slice(0, 1).to_pylist()[0], "id": name} for name in ids]
+    pq.write_table(pa.Table.from_pylist(rows, schema=searched.schema), own_work / "detections.parquet")
+    ranked = despur("rank", "-w", own_work, "--min-count", 1)
+    assert "each attribute is seen in all images of its class" in ranked.stdout
+    assert "--min-count" not in ranked.stdout
 
 
 def test_json_holds_the_rows_the_counts_and_the_telling_images(own_work: Path, despur) -> None:
@@ -47,6 +61,7 @@ def test_what_is_up_to_date_is_not_computed_again(own_work: Path, despur) -> Non
         (("rank",), "despur detect"),
         (("rank", "--order", "intervall"), "did you mean 'interval'"),
         (("rank", "--top", "0"), "top"),
+        (("rank", "--rows", "-3"), "--rows"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_status_2(

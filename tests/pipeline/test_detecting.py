@@ -137,6 +137,12 @@ def test_only_the_split_that_was_searched_is_counted(embedded: Embedded) -> None
         rank_stage(embedded, RankSettings(split="train"))
 
 
+def test_a_split_that_no_dataset_has_is_not_counted_but_told_with_the_nearest(embedded: Embedded) -> None:
+    detect_stage(embedded, COLUMN)
+    with pytest.raises(SettingsError, match="rank: there is no split 'tset'; did you mean 'test'"):
+        rank_stage(embedded, RankSettings(split="tset"))
+
+
 def test_a_quarantined_image_counts_nowhere_and_an_unseen_one_as_without(
     own_birds: Path, tmp_path: Path, backbone: Backbone
 ) -> None:

@@ -20,9 +20,9 @@ def rank(
     top: Annotated[int, typer.Option(help="Attributes shown a class, on either side.")] = 5,
     min_count: Annotated[int, typer.Option(help="Images of the class that an attribute must be seen in.")] = 10,
     split: Annotated[str | None, typer.Option(help="Count only train, val or test.")] = None,
-    min_score: Annotated[float, typer.Option(help="Detections below this score were not seen.")] = 0.0,
+    min_score: Annotated[float, typer.Option(help="Detections below this score do not count.")] = 0.0,
     same: Annotated[float, typer.Option(help="Attributes that overlap this much are one row.")] = 0.5,
-    rows: Annotated[int, typer.Option(help="Rows printed on either side; the files hold all.")] = 20,
+    rows: Annotated[int, typer.Option(min=1, help="Rows printed on either side; the files hold all.")] = 20,
     memory: Annotated[str, typer.Option(help="What counting may take; the rest goes to disk.")] = "4GB",
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
@@ -77,7 +77,9 @@ def rank(
                 parts.append(discrepancy_table(side[:rows], title=title, extra=verdicts))
             if side[rows:]:
                 parts.append(Text(f"{len(side) - rows:,} more (--rows, --json)", style="dim"))
-        if not parts:
+        if not parts and ranking.table.num_rows:
+            parts.append(Text("each attribute is seen in all images of its class: there is none without to compare"))
+        elif not parts:
             parts.append(Text(f"no attribute is seen in {min_count} images of a class or more (--min-count)"))
         return Group(*parts, Text(counts_text(ranking), style="dim"))
 

@@ -76,9 +76,9 @@ class Search:
     def rows(self) -> Int[np.ndarray, "images"]:
         """Indices of the images that are searched."""
         split = self.settings.split
+        check_split(split)
         if split is None:
             return np.arange(len(self.embedded.dataset))
-        check_split(split)
         return self.embedded.dataset.split_rows(split)
 
     @cached_property
@@ -211,10 +211,17 @@ def is_built_in(spec: str) -> bool:
     return kind == BIRDLAND
 
 
-def check_split(split: str) -> None:
-    """Refuse a split that no dataset has."""
-    if split not in SPLITS:
-        raise SettingsError(f"there is no split {split!r}", where=DETECT, now=nearest(split, SPLITS))
+def check_split(split: str | None, *, where: str = DETECT) -> None:
+    """Refuse a split that no dataset has; None stands for all of them.
+
+    Args:
+        where: the stage that it was chosen for.
+
+    Raises:
+        SettingsError: there is no such split.
+    """
+    if split is not None and split not in SPLITS:
+        raise SettingsError(f"there is no split {split!r}", where=where, now=nearest(split, SPLITS))
 
 
 def check_search(settings: SearchSettings) -> None:
@@ -224,8 +231,7 @@ def check_search(settings: SearchSettings) -> None:
         DespurError: as :func:`detect_stage`, as far as that can be known without the images: a detector's files
             that are neither here nor within reach, too.
     """
-    if settings.split is not None:
-        check_split(settings.split)
+    check_split(settings.split)
     if settings.detector == COLUMN:
         return
     read_vocabulary(settings.vocabulary)

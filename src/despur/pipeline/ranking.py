@@ -13,7 +13,7 @@ from despur.detect.table import searched_of
 from despur.errors import SettingsError, WorkspaceError
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE, predict
-from despur.pipeline.detecting import DETECT, detections_path, finished_search
+from despur.pipeline.detecting import DETECT, check_split, detections_path, finished_search
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage, stage_state
 from despur.rank import MEMORY, SCHEMA, Ranking, RankSettings, rank
@@ -38,7 +38,7 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None, *, memo
 
     Raises:
         WorkspaceError: a stage that it reads has not run.
-        SettingsError: another split was searched than is to be counted, or memory does not suffice.
+        SettingsError: there is no such split, another one was searched, or memory does not suffice.
         DataError: there is no image to count.
     """
     memory_bytes(memory)  # told before anything is read
@@ -85,7 +85,7 @@ def ranked(embedded: EmbeddedImages, detections: pa.Table, settings: RankSetting
     """The same in memory, from a table of detections; images that its metadata name as quarantined count nowhere.
 
     Raises:
-        SettingsError: another split was searched than is to be counted.
+        SettingsError: there is no such split, or another one was searched.
         DataError: there is no image to count.
     """
     known = detections.schema.metadata or {}
@@ -110,8 +110,9 @@ def within(settings: RankSettings, searched: str | None) -> RankSettings:
         searched: the one split that was; None: all were.
 
     Raises:
-        SettingsError: another split is to be counted.
+        SettingsError: another split is to be counted, or one that no dataset has.
     """
+    check_split(settings.split, where=RANK)
     if searched is None or settings.split == searched:
         return settings
     if settings.split is None:
