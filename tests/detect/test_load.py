@@ -42,5 +42,5 @@ def test_an_unknown_detector_is_refused_with_the_nearest() -> None:
 
 
 def test_the_tagger_needs_a_model_to_ask() -> None:
-    with pytest.raises(SettingsError, match="name it with --model"):
+    with pytest.raises(SettingsError, match="give it as backbone"):
         load_detector("tagger")

@@ -87,6 +87,9 @@ def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> Non
     (tmp_path / "object_synsets.json").write_text("[1, 2]")
     with pytest.raises(DataError, match=r"object_synsets\.json: it does not map"):
         load_vocabulary(f"visual-genome:{tmp_path}")
+    (tmp_path / "object_synsets.json").write_bytes('{"größe": "size.n.01"}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"object_synsets\.json: it is not text in UTF-8; download"):
+        load_vocabulary(f"visual-genome:{tmp_path}")
     empty = tmp_path / "empty.txt"
     empty.write_text("# nothing\n")
     with pytest.raises(DataError, match="holds no phrase"):

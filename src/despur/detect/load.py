@@ -66,7 +66,7 @@ class Asked:
 
 def _tagger(asked: Asked) -> Detector[Any]:
     if asked.backbone is None:
-        raise SettingsError("the tagger asks the model under study, and none is given", now="name it with --model")
+        raise SettingsError("the tagger asks the model under study, and none is given", now="give it as backbone")
     return Tagger(asked.backbone, **asked.settings)
 
 

@@ -81,15 +81,16 @@ def _read(spec: str) -> Iterable[str]:
     if kind == "imagenet":
         return imagenet_names()
     if kind == "file":
-        return _lines(_text(Path(tail)))
+        return _lines(_text(Path(tail), now="save it as UTF-8, one phrase a line"))
     return _visual_genome(Path(tail))
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, *, now: str) -> str:
+    """A file's text; ``now`` is what to do where it is none."""
     try:
         return path.expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError("it is not text in UTF-8", where=path, now="save it as UTF-8, one phrase a line") from error
+        raise DataError("it is not text in UTF-8", where=path, now=now) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"it cannot be read ({reason})", where=path) from error
@@ -115,15 +116,14 @@ def _visual_genome(folder: Path) -> list[str]:
 
 
 def _synsets(file: Path) -> Iterable[object]:
+    again = "download Visual Genome's file of that name"
     try:
-        found = json.loads(_text(file))
+        found = json.loads(_text(file, now=again))
         json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except (ValueError, RecursionError) as error:
-        raise DataError("it is not JSON", where=file, now="download Visual Genome's file again") from error
+        raise DataError("it is not JSON", where=file, now=again) from error
     if not isinstance(found, dict):
-        raise DataError(
-            "it does not map names to synsets", where=file, now="download Visual Genome's file of that name"
-        )
+        raise DataError("it does not map names to synsets", where=file, now=again)
     return found.values()
 
 
