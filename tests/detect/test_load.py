@@ -41,6 +41,11 @@ def test_an_unknown_detector_is_refused_with_the_nearest() -> None:
         load_detector("owl-vit")
 
 
+def test_what_the_loader_does_not_load_is_not_what_it_says_to_choose() -> None:
+    with pytest.raises(SettingsError, match="there is no detector 'column'; choose from owlvit"):
+        load_detector("column")
+
+
 def test_the_tagger_needs_a_model_to_ask() -> None:
     with pytest.raises(SettingsError, match="give it as backbone"):
         load_detector("tagger")

@@ -193,6 +193,9 @@ def test_verbs_in_memory_agree_with_the_stages(birds: Path, embedded: Embedded) 
     [
         ({"detector": "owl-vit"}, SettingsError, "did you mean 'owlvit'"),
         ({"detector": "birdland:eye"}, ModelError, "birdland:detector"),
+        ({"detector": "birdlnd:detector"}, SettingsError, "did you mean 'birdland:detector'"),
+        ({"detector": "columns"}, SettingsError, "did you mean 'column'"),
+        ({"vocabulary": ("birdlnd",)}, SettingsError, "did you mean 'birdland'"),
         ({"vocabulary": ("visual-genom:x",)}, SettingsError, "visual-genome"),
         ({"vocabulary": ("file:nowhere.txt",)}, DataError, "nowhere.txt"),
         ({"split": "tset"}, SettingsError, "did you mean 'test'"),

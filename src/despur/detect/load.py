@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ def load_detector(
     threshold: float | None = None,
     device: str | torch.device = "cpu",
     backbone: Backbone | None = None,
+    others: Sequence[str] = (),
 ) -> Detector[Any]:
     """The detector that a spec names.
 
@@ -90,6 +91,7 @@ def load_detector(
             of these kinds); ``tagger`` (the model under study itself).
         threshold: score above which something is seen; None: the detector's own habit.
         backbone: the model under study, for ``tagger``.
+        others: detectors that the caller makes itself; they are named where a spec is unknown.
 
     Raises:
         SettingsError: the spec is unknown, or ``tagger`` has no model to ask.
@@ -99,15 +101,18 @@ def load_detector(
     kind, _, place = spec.partition(":")
     if kind in DETECTORS:
         return DETECTORS[kind](Asked(spec, place, chosen, device, backbone))
-    name = checkpoint_of(spec)
+    name = checkpoint_of(spec, others)
     try:
         return _from_checkpoint(name, spec, device, chosen)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _absent(name, spec, error) from error
 
 
-def expect_detector(spec: str) -> None:
+def expect_detector(spec: str, *, others: Sequence[str] = ()) -> None:
     """Return if a detector's files are here, or the hub that has them answers; reads no weights.
+
+    Args:
+        others: as for :func:`load_detector`.
 
     Raises:
         SettingsError: the spec is unknown.
@@ -115,7 +120,7 @@ def expect_detector(spec: str) -> None:
     """
     if spec.partition(":")[0] in DETECTORS:
         return
-    name = checkpoint_of(spec)
+    name = checkpoint_of(spec, others)
     folder = Path(name).expanduser()
     try:
         if not folder.is_dir():
@@ -137,15 +142,18 @@ def _absent(name: str, spec: str, error: Exception) -> ModelError:
     )
 
 
-def checkpoint_of(spec: str) -> str:
+def checkpoint_of(spec: str, others: Sequence[str] = ()) -> str:
     """The checkpoint's name on the hub or its folder, for a spec that names one.
+
+    Args:
+        others: as for :func:`load_detector`.
 
     Raises:
         SettingsError: the spec is unknown.
     """
     kind, _, place = spec.partition(":")
     if spec not in CHECKPOINTS and (kind != "hf" or not place):
-        known = [*CHECKPOINTS, "birdland:detector", *DETECTORS, "column", "hf:NAME-or-DIR"]
+        known = [*CHECKPOINTS, *others, *DETECTORS, "hf:NAME-or-DIR"]
         raise SettingsError(f"there is no detector {spec!r}", now=nearest(spec, known))
     return CHECKPOINTS.get(spec, place)
 

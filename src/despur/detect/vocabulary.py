@@ -52,28 +52,29 @@ def normalise(phrase: str) -> str:
     return re.sub(r"^[^\w(]+|[^\w)]+$", "", text)
 
 
-def load_vocabulary(specs: str | Sequence[str]) -> Vocabulary:
+def load_vocabulary(specs: str | Sequence[str], *, others: Sequence[str] = ()) -> Vocabulary:
     """The phrases of one or several vocabularies, merged, normalised, unique and sorted.
 
     Args:
         specs: ``builtin``, ``imagenet`` (the names of ImageNet's classes), ``visual-genome:DIR``, ``file:PATH`` (one
             phrase a line; lines that start with "#" are passed over).
+        others: vocabularies that the caller reads itself; they are named where a spec is unknown.
 
     Raises:
         SettingsError: the kind is unknown, or names no place.
         DataError: a file is missing, is not what its kind promises, or no phrase is left.
     """
     chosen = [specs] if isinstance(specs, str) else list(specs)
-    phrases = sorted({normalise(phrase) for spec in chosen for phrase in _read(spec)} - {""})
+    phrases = sorted({normalise(phrase) for spec in chosen for phrase in _read(spec, others)} - {""})
     if not phrases:
         raise DataError("the vocabulary holds no phrase", where=", ".join(chosen))
     return Vocabulary(tuple(phrases))
 
 
-def _read(spec: str) -> Iterable[str]:
+def _read(spec: str, others: Sequence[str]) -> Iterable[str]:
     kind, _, tail = spec.partition(":")
     if kind not in KINDS:
-        raise SettingsError(f"there is no vocabulary {kind!r}", where=spec, now=nearest(kind, KINDS))
+        raise SettingsError(f"there is no vocabulary {kind!r}", where=spec, now=nearest(kind, (*KINDS, *others)))
     if kind in ("visual-genome", "file") and not tail:
         raise SettingsError("the vocabulary names no place", where=spec, now=f"write {kind}:PATH")
     if kind == "builtin":

@@ -55,6 +55,9 @@ COLUMN = "column"
 TAGGER = "tagger"
 BIRDLAND = "birdland"
 
+OTHERS = (f"{BIRDLAND}:detector", COLUMN)
+"""Detectors that this stage knows besides those that :func:`~despur.detect.load_detector` loads."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -90,7 +93,8 @@ class Search:
     def vocabulary(self) -> Vocabulary:
         """What is looked for: without the names of the classes."""
         if self.settings.detector == COLUMN:
-            _ = self.dataset.attributes or self.dataset.attribute()  # none at all is told as for every stage
+            if not self.dataset.attributes:
+                self.dataset.attribute()  # tells that there is none, as to every stage
             return Vocabulary(tuple(attribute.name for attribute in self.dataset.attributes))
         vocabulary = read_vocabulary(self.settings.vocabulary)
         vocabulary = vocabulary.without(named_classes(vocabulary, self.dataset.classes))
@@ -103,12 +107,15 @@ class Search:
 
     @cached_property
     def detector(self) -> Detector[Any]:
-        """What looks; asked for only where it is not ``column``."""
-        return named_detector(
-            self.settings.detector,
-            self.embedded,
-            threshold=self.settings.threshold,
-        )
+        """What looks; asked for only where it is not ``column``.
+
+        Raises:
+            SettingsError: the spec is unknown.
+            ModelError: its files cannot be had, or are of another kind.
+        """
+        chosen, embedded = self.settings, self.embedded
+        backbone = embedded.backbone if chosen.detector == TAGGER else None
+        return _load_detector(chosen.detector, threshold=chosen.threshold, device=embedded.device, backbone=backbone)
 
     @cached_property
     def contents(self) -> list[str]:
@@ -175,20 +182,9 @@ def read_vocabulary(specs: Sequence[str]) -> Vocabulary:
         SettingsError: a kind is unknown, or names no place.
         DataError: a file is missing, or not what its kind promises.
     """
-    others = [spec for spec in specs if spec != BIRDLAND]
-    phrases = set(load_vocabulary(others).phrases) if others else set[str]()
+    loaded = [spec for spec in specs if spec != BIRDLAND]
+    phrases = set(load_vocabulary(loaded, others=[BIRDLAND]).phrases) if loaded else set[str]()
     return Vocabulary(tuple(sorted(phrases.union(DETECTED if BIRDLAND in specs else ()))))
-
-
-def named_detector(spec: str, embedded: EmbeddedImages, *, threshold: float | None = None) -> Detector[Any]:
-    """The detector that a spec names, on the device of the embedded images.
-
-    Raises:
-        SettingsError: the spec is unknown.
-        ModelError: its files cannot be had, or are of another kind.
-    """
-    backbone = embedded.backbone if spec == TAGGER else None
-    return _load_detector(spec, threshold=threshold, device=embedded.device, backbone=backbone)
 
 
 def _load_detector(
@@ -196,7 +192,7 @@ def _load_detector(
 ) -> Detector[Any]:
     if is_built_in(spec):
         return load_small_detector(threshold=threshold, device=device)
-    return load_detector(spec, threshold=threshold, device=device, backbone=backbone)
+    return load_detector(spec, threshold=threshold, device=device, backbone=backbone, others=OTHERS)
 
 
 def is_built_in(spec: str) -> bool:
@@ -236,7 +232,7 @@ def check_search(settings: SearchSettings) -> None:
         return
     read_vocabulary(settings.vocabulary)
     if not is_built_in(settings.detector):
-        expect_detector(settings.detector)
+        expect_detector(settings.detector, others=OTHERS)
 
 
 def _without_synonyms(embedded: EmbeddedImages, vocabulary: Vocabulary, cosine: float) -> Vocabulary:
@@ -281,7 +277,7 @@ def detect_stage(
             where=DETECT,
             now="leave out --engine ray",
         )
-    _ = embedded.record
+    _ = embedded.record  # an unfinished embedding is refused, not searched
     begun = Search(embedded, settings, actors, mirror)
     path = detections_path(embedded.workspace)
     asked, state = settings.model_dump(mode="json"), begun.state()
