@@ -25,6 +25,19 @@ def test_one_spelling_of_a_phrase() -> None:
     assert normalise("--- ") == ""
 
 
+def test_a_phrase_keeps_the_vowels_that_its_script_writes_as_marks() -> None:
+    assert normalise("पानी") == "पानी"
+    assert normalise(" बिल्ली. ") == "बिल्ली"
+    assert normalise("ที่") == "ที่"
+    assert normalise("❤\ufe0f") == normalise("()") == ""
+    assert normalise("❤\ufe0f heart ❤\ufe0f") == "heart"
+    assert normalise("crane (machine)") == "crane (machine)"
+
+
+def test_a_class_in_such_a_script_is_told_from_a_word_that_differs_in_its_marks() -> None:
+    assert removed(["पानी", "पान", "ठंडा पानी"], ["पानी"]) == ["पानी", "ठंडा पानी"]
+
+
 @given(st.text(max_size=30))
 def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
@@ -97,6 +110,13 @@ def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> Non
     empty.write_bytes("größe".encode("latin-1"))
     with pytest.raises(DataError, match="not text in UTF-8"):
         load_vocabulary(f"file:{empty}")
+
+
+@pytest.mark.parametrize("synset", [None, 3, ["lake.n.01"]])
+def test_a_synset_that_is_no_text_is_not_made_a_phrase(tmp_path: Path, synset: object) -> None:
+    (tmp_path / "object_synsets.json").write_text(json.dumps({"stoplight": "traffic_light.n.01", "lake": synset}))
+    with pytest.raises(DataError, match=r"object_synsets\.json: the synset of 'lake' is no text"):
+        load_vocabulary(f"visual-genome:{tmp_path}")
 
 
 def test_a_class_leaves_with_its_plural_its_spellings_and_its_compounds() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -49,7 +50,19 @@ def normalise(phrase: str) -> str:
     """
     text = unicodedata.normalize("NFKC", phrase).casefold()
     text = re.sub(r"[\s_]+", " ", text)
-    return re.sub(r"^[^\w(]+|[^\w)]+$", "", text)
+    ends = [at for at, sign in enumerate(text) if sign.isalnum() or sign in "()"]
+    if not any(sign.isalnum() for sign in text):
+        return ""
+    first = next(at for at in ends if text[at] != ")")
+    last = next(at for at in reversed(ends) if text[at] != "(")
+    while _is_mark(text[last + 1 : last + 2]):
+        last += 1
+    return text[first : last + 1]
+
+
+def _is_mark(sign: str) -> bool:
+    """Whether it is written onto the letter before it, as the vowels of Hindi and Thai are; "" is not."""
+    return sign != "" and unicodedata.category(sign).startswith("M")
 
 
 def load_vocabulary(specs: str | Sequence[str], *, others: Sequence[str] = ()) -> Vocabulary:
@@ -113,10 +126,10 @@ def _visual_genome(folder: Path) -> list[str]:
     """Object synsets and, where the file is there, attribute synsets: "traffic_light.n.01" is "traffic light"."""
     objects, attributes = folder / "object_synsets.json", folder / "attribute_synsets.json"
     files = [objects, attributes] if attributes.exists() else [objects]
-    return [str(synset).split(".", maxsplit=1)[0] for file in files for synset in _synsets(file)]
+    return [synset.split(".", maxsplit=1)[0] for file in files for synset in _synsets(file)]
 
 
-def _synsets(file: Path) -> Iterable[object]:
+def _synsets(file: Path) -> list[str]:
     again = "download Visual Genome's file of that name"
     try:
         found = json.loads(_text(file, now=again))
@@ -125,12 +138,17 @@ def _synsets(file: Path) -> Iterable[object]:
         raise DataError("it is not JSON", where=file, now=again) from error
     if not isinstance(found, dict):
         raise DataError("it does not map names to synsets", where=file, now=again)
-    return found.values()
+    names = cast("dict[str, object]", found)
+    synsets = [synset for synset in names.values() if isinstance(synset, str)]
+    if len(synsets) < len(names):
+        name = next(name for name, synset in names.items() if not isinstance(synset, str))
+        raise DataError(f"the synset of {name!r} is no text", where=file, now=again)
+    return synsets
 
 
 def _joined(words: Sequence[str]) -> str:
     """Words as one: "water bird", "water-bird" and "waterbird" are the same name."""
-    return re.sub(r"[\W_]+", "", "".join(words))
+    return "".join(sign for sign in "".join(words) if sign.isalnum() or _is_mark(sign))
 
 
 def named_classes(vocabulary: Vocabulary, classes: Sequence[str]) -> list[Removal]:
