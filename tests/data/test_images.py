@@ -20,6 +20,7 @@ from despur.data.images import (
     fingerprint_images,
     read_image,
     read_mask,
+    upright_size,
 )
 
 RED, GREEN, BLUE, WHITE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128)
@@ -215,6 +216,12 @@ def test_a_decompression_bomb_is_refused_before_its_pixels_are_read(
     # A program may have lifted Pillow's own limit.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert reason(tmp_path / "bomb.png") == "it is a decompression bomb (100000 x 100000 pixels)"
+
+
+def test_a_decompression_bomb_has_no_size_to_tell(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(_claims(100_000))
+    with pytest.raises(UnreadableImage, match="no size to tell"):
+        upright_size(tmp_path / "bomb.png")
 
 
 def test_links_folders_and_missing_files_are_named(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ DAMAGE = (
 )
 """What Pillow's readers raise on bytes that break their format."""
 
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow says of a file that claims more pixels than it accepts; a warning where warnings are errors."""
+
 
 class UnreadableImage(DataError):
     """An image that cannot be read."""
@@ -110,7 +113,7 @@ def upright_size(path: Path) -> tuple[int, int]:
         with open_binary(path) as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
-    except DAMAGE as error:
+    except (*DAMAGE, *BOMBS) as error:
         raise UnreadableImage(f"it has no size to tell ({error})", where=path) from error
 
 
@@ -139,7 +142,7 @@ def _read(path: Path) -> Image.Image:
             return _decode(file, path)
     except UnidentifiedImageError as error:
         raise UnreadableImage(_unrecognised(start), where=path) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except BOMBS as error:
         raise UnreadableImage("it is a decompression bomb (more pixels than Pillow accepts)", where=path) from error
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", where=path) from error
