@@ -75,7 +75,7 @@ def test_a_heic_and_a_broken_link_are_listed_so_that_quarantine_names_them(tmp_p
         (["cat/1.jpg", "cat/2.jpg"], "it holds 1 class folders"),
         (["1.jpg", "2.jpg"], "it holds 0 class folders"),
         (["cat/1.jpg", "dog/notes.txt"], "the folder 'dog' holds no images"),
-        (["cat/1.jpg", "cat/2.jpg", "cat/3.jpg", "dog/1.jpg"], "the class 'dog' has 1 images, too few"),
+        (["cat/1.jpg", "cat/2.jpg", "cat/3.jpg", "dog/1.jpg"], "the class 'dog' has 1 images to train on, too few"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg"], "the split 'test' has no images"),
         (
             ["train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "test/dgo/1.jpg"],

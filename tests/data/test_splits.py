@@ -32,7 +32,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_a_class_too_small_to_split_is_named() -> None:
-    with pytest.raises(DataError, match="the class 'b' has 2 images, too few"):
+    with pytest.raises(DataError, match="the class 'b' has 2 images to train on, too few"):
         draw_splits("folder:x", ["a", "b"], [0, 0, 0, 1, 1], 0)
 
 

@@ -36,21 +36,7 @@ def draw_splits(spec: str, classes: Sequence[str], labels: Sequence[int], seed: 
     Raises:
         DataError: a class has fewer than three images.
     """
-    generator = np.random.default_rng(seed)
-    label_of = np.asarray(labels)
-    drawn = np.full(len(label_of), "train", dtype=object)
-    for index, name in enumerate(classes):
-        rows = generator.permutation(np.flatnonzero(label_of == index))
-        if len(rows) < len(SPLITS):
-            raise DataError(
-                f"the class {name!r} has {len(rows)} images, too few for {', '.join(SPLITS)}",
-                where=spec,
-                now="add images or remove the class",
-            )
-        held = max(1, round(len(rows) / 10))
-        drawn[rows[:held]] = "val"
-        drawn[rows[held : 2 * held]] = "test"
-    return drawn.tolist()
+    return draw_missing_splits(spec, classes, labels, ["train"] * len(labels), seed)
 
 
 def draw_missing_splits(
@@ -75,7 +61,7 @@ def draw_missing_splits(
         held = max(1, round(len(rows) / 10))
         if missing and 0 < len(rows) <= held * len(missing):
             raise DataError(
-                f"the class {name!r} has {len(rows)} training images, too few to draw {' and '.join(missing)} from",
+                f"the class {name!r} has {len(rows)} images to train on, too few to draw {' and '.join(missing)} from",
                 where=spec,
                 now="add images or remove the class",
             )
