@@ -16,7 +16,6 @@ from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transformer import TextTransformer
 from safetensors.torch import save_file
-from torch import Tensor
 
 from despur.backbones.clip_tokenizer import STANDARD_VOCABULARY, as_clip_tokenizer
 from despur.backbones.heads import Heads
@@ -117,16 +116,3 @@ def _plain(config: Any) -> dict[str, Any] | None:
         return None
     vision = {name: value for name, value in config["vision_cfg"].items() if name != "timm_model_pretrained"}
     return {**config, "vision_cfg": vision}
-
-
-def whole_state(backbone: OpenClipBackbone, heads: Heads) -> dict[str, Tensor]:
-    """The model's weights with these heads in, where it has a place for each.
-
-    Raises:
-        ModelError: it has none for one of them.
-    """
-    for name in without_place(backbone, heads):
-        raise ModelError(
-            f"there is no place for the head {name}", where=backbone.spec, now="export it with --to open-clip"
-        )
-    return placed(backbone, heads)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from despur.backbones.clip_tokenizer import as_clip_tokenizer
-from despur.backbones.export_open_clip import whole_state
 from despur.backbones.heads import Heads
 from despur.backbones.huggingface import HuggingFaceBackbone
 from despur.backbones.open_clip import OpenClipBackbone
@@ -66,17 +65,21 @@ def _write_converted(backbone: OpenClipBackbone, heads: Heads, folder: Path) -> 
     reason = _why_not(backbone)
     if reason is not None:
         raise ModelError(f"transformers' CLIPModel cannot be it: {reason}", where=backbone.spec, now=_HERE)
-    tokenizer: Any = backbone.tokenizer
-    own = as_clip_tokenizer(tokenizer, backbone.context_length) if isinstance(tokenizer, SimpleTokenizer) else tokenizer
+    for name in without_place(backbone, heads):
+        raise ModelError(
+            f"there is no place for the head {name}", where=backbone.spec, now="export it with --to open-clip"
+        )
     config = _clip_config(backbone)
     with torch.device("meta"):
         model: Any = CLIPModel(config)
     positions = {name: value for name, value in _buffers(config).items() if name in dict(model.named_buffers())}
-    model.load_state_dict({**_renamed(backbone, whole_state(backbone, heads)), **positions}, assign=True, strict=False)
+    model.load_state_dict({**_renamed(backbone, placed(backbone, heads)), **positions}, assign=True, strict=False)
     missing = [name for name, value in model.named_parameters() if value.is_meta]
     assert not missing, f"the conversion names no tensor for {missing}"
     model.save_pretrained(folder)
-    (own.tokenizer if isinstance(own, HFTokenizer) else own).save_pretrained(folder)
+    tokenizer: Any = backbone.tokenizer
+    own = isinstance(tokenizer, SimpleTokenizer)
+    (as_clip_tokenizer(tokenizer, backbone.context_length) if own else tokenizer.tokenizer).save_pretrained(folder)
     _processor(backbone).save_pretrained(folder)
 
 
