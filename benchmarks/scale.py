@@ -161,7 +161,8 @@ def drawn(paths: Sequence[Path], sizes: Sequence[int], *_: object) -> Iterator[C
 
 def write_store(folder: Path, count: int) -> None:
     from despur.data.examples import make_dataset
-    from despur.features.store import EmbedSettings, embed_to_store
+    from despur.features.engine import EmbedSettings
+    from despur.features.store import embed_to_store
 
     names = [f"train/{number:09d}.jpg" for number in range(count)]
     columns: dict[str, Any] = {"id": names, "image": names, "label": [0] * count, "split": ["train"] * count}

@@ -18,7 +18,7 @@ from despur.birdland.detector_model import load_small_detector
 from despur.birdland.models import as_backbone, new_small
 from despur.data.waterbirds import load_waterbirds
 from despur.detect import DetectSettings
-from despur.features.store import EmbedSettings
+from despur.features.engine import EmbedSettings
 from despur.pipeline import (
     MitigateSettings,
     ModelSettings,

@@ -16,7 +16,8 @@ import torch
 
 from despur.data.examples import Dataset, make_dataset
 from despur.errors import ModelError, WorkspaceError
-from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
+from despur.features.engine import EmbedSettings
+from despur.features.store import FeatureStore, embed_to_store
 from despur.workspace import write_whole
 
 Photographs = Callable[[int], list[Path]]

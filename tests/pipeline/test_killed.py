@@ -16,7 +16,7 @@ from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
 from despur.data.examples import Dataset
 from despur.data.folder import load_folder
-from despur.features.store import EmbedSettings
+from despur.features.engine import EmbedSettings
 from despur.pipeline import ModelSettings, embed_stage
 from despur.workspace import Workspace
 

@@ -10,7 +10,7 @@ import torch
 
 from despur.catalog import load_backbone, load_dataset
 from despur.errors import WorkspaceError
-from despur.features.store import EmbedSettings
+from despur.features.engine import EmbedSettings
 from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, mitigate_stage, predict_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
 from despur.pipeline.embedded import Embedded

@@ -15,7 +15,7 @@ from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
 from despur.data.waterbirds import load_waterbirds
 from despur.errors import DataError, SettingsError, WorkspaceError
-from despur.features.store import EmbedSettings
+from despur.features.engine import EmbedSettings
 from despur.mitigate.runs import load_run
 from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, evaluate_stage, mitigate_stage, predict_stage
 from despur.pipeline.embedded import Embedded

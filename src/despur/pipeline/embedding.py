@@ -14,10 +14,10 @@ from despur.data.examples import Dataset, to_arrow
 from despur.data.images import fingerprint_images
 from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
-from despur.features.engine import Engine, loop
+from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE, predict
-from despur.features.store import EmbedSettings, FeatureStore, embed_to_store
+from despur.features.store import FeatureStore, embed_to_store
 from despur.pipeline.embedded import EMBED, Embedded
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ModelSettings

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from despur.catalog import choose_device, load_backbone, load_dataset
 from despur.errors import WorkspaceError
-from despur.features.store import INDEX, EmbedSettings, damaged_shards
+from despur.features.engine import EmbedSettings
+from despur.features.store import INDEX, damaged_shards
 from despur.pipeline.detecting import DETECT, SearchSettings, detect_stage
 from despur.pipeline.embedded import EMBED, Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage

@@ -12,7 +12,7 @@ from PIL import Image
 from despur.birdland.detector_model import load_small_detector
 from despur.catalog import load_backbone
 from despur.detect import load_detector
-from despur.features.store import EmbedSettings
+from despur.features.engine import EmbedSettings
 from despur.pipeline.detecting import COLUMN, TAGGER, is_built_in, read_vocabulary
 from despur.pipeline.settings import ModelSettings, SearchSettings
 from despur.report.words import duration
