@@ -46,9 +46,18 @@ class TrainingError(DespurError):
     """Training cannot start, or met a number that is not finite."""
 
 
+LISTED = 40
+"""Words that a hint lists at the most: a sentence of a thousand classes helps nobody."""
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """A hint that names the closest known word, or lists all of them: ``did you mean 'vc'?``"""
+    """A hint that names the closest known word, or lists the known ones: ``did you mean 'vc'?``"""
     from difflib import get_close_matches
 
+    if not known:
+        return "there are none to choose from"
     close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else "choose from " + ", ".join(known)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = len(known) - LISTED
+    return "choose from " + ", ".join(known[:LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -95,7 +95,7 @@ def choose(tail: str) -> Choice:
             now=f"choose a tag ({offered}) or give a weights file",
         )
     hint = nearest(parts[0], known)
-    now = hint if hint.startswith("did you mean") else "such as RN50, ViT-B-32 or ViT-L-14-336"
+    now = hint if hint.startswith("did you mean") else "choose one such as RN50, ViT-B-32 or ViT-L-14-336"
     raise ModelError(f"open_clip has no architecture {parts[0]!r}", where=spec, now=now)
 
 

@@ -45,7 +45,7 @@ def _sighted(
     phrases = sorted(set(map(str, columns["phrase"])))
     for name in names:
         if name not in phrases:
-            raise DataError(f"no image shows {name!r}", where=file, now=nearest(name, phrases[:50]))
+            raise DataError(f"no image shows {name!r}", where=file, now=nearest(name, phrases))
     seen = set(zip(map(str, columns["id"]), columns["phrase"], strict=True))
     return {name: [(image, name) in seen for image in images] for name in names}
 
