@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import threading
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -237,6 +238,27 @@ def test_links_folders_and_missing_files_are_named(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     assert reason(tmp_path / "pipe.jpg") == "it is not an ordinary file"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes on Windows")
+def test_a_pipe_has_no_fingerprint_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    found: list[str] = []
+    paths = [tmp_path / "pipe.jpg", tmp_path / "endless.jpg", tmp_path / "nul\0.jpg"]
+    reader = threading.Thread(target=lambda: found.extend(map(fingerprint_image, paths)), daemon=True)
+    reader.start()
+    reader.join(timeout=20)
+    assert found == ["unreadable"] * 3
+
+
+def test_a_strip_that_an_encoder_would_blow_up_to_gigabytes_is_refused_by_its_sides(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 30_000)).save(tmp_path / "tall.png")
+    Image.new("RGB", (2, 1_001)).save(tmp_path / "just.png")
+    Image.new("RGB", (1_000, 2)).save(tmp_path / "wide.png")
+    assert reason(tmp_path / "tall.png") == "it is too thin a strip (1 x 30000 pixels) for an encoder"
+    assert "too thin" in reason(tmp_path / "just.png")
+    assert read_image(tmp_path / "wide.png").size == (1_000, 2)
 
 
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:

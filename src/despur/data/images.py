@@ -22,6 +22,10 @@ from despur.workspace import fingerprint_stream
 MAX_PIXELS = 178_956_970
 """Where Pillow, as it comes, refuses a decompression bomb; held to even where a program has lifted Pillow's limit."""
 
+MAX_RATIO = 500
+"""Longer side over shorter side. Encoders resize the shorter one to theirs (up to 448 pixels), by which a strip of one
+pixel by thirty thousand, a few kilobytes on disk, would grow to gigabytes."""
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What photographs come in. The rest of Pillow's readers stay shut: one of them (EPS) runs a program on the file."""
 
@@ -122,6 +126,8 @@ def _decode(file: BinaryIO, path: Path) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise UnreadableImage(f"it is a decompression bomb ({width} x {height} pixels)", where=path)
+        if max(width, height) > MAX_RATIO * min(width, height):
+            raise UnreadableImage(f"it is too thin a strip ({width} x {height} pixels) for an encoder", where=path)
         image.load()
         # Read after the pixels: PNG may hold its EXIF block behind them, and TIFF is turned while it loads.
         turn = UPRIGHT.get(_orientation(image))
@@ -185,13 +191,17 @@ def read_image(path: Path) -> Image.Image:
 def fingerprint_image(path: Path) -> str:
     """64 hexadecimal digits over an image's contents, here or in its store; "unreadable" where it has none.
 
+    What is no ordinary file is not opened: a pipe would be waited for, and a device may never end.
+
     Raises:
         DataError: its store cannot be reached.
     """
     try:
+        if not is_stored(path) and not stat.S_ISREG(path.stat().st_mode):
+            return "unreadable"
         with open_binary(path) as file:
             return fingerprint_stream(file)
-    except OSError:
+    except (OSError, ValueError):  # a name with a null character in it is a ValueError
         return "unreadable"
 
 
