@@ -288,6 +288,14 @@ def test_a_killed_process_leaves_no_lock_and_no_half_file(tmp_path: Path, holder
         assert list(tmp_path.glob("*shard*")) == []
 
 
+def test_a_half_written_folder_of_a_killed_export_is_cleared_away(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path)
+    (tmp_path / ".out.1234abcd.partial").mkdir()
+    (tmp_path / ".out.1234abcd.partial" / ".card.1234abcd.partial.md").write_text("half")
+    with workspace.lock():
+        assert list(tmp_path.glob(".out*")) == []
+
+
 def test_whoever_holds_the_lock_may_enter_it_again(tmp_path: Path) -> None:
     one, same = Workspace.create(tmp_path), Workspace.open(tmp_path)
     with one.lock(), same.lock(timeout=0), write_whole(one.path("file")) as temporary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -228,8 +229,9 @@ class Workspace:
                 command = Path(sys.argv[0]).name if sys.argv else "python"
                 holder.write_text(f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8")
                 # Nobody else writes now: what is still partial was left by a process that was killed.
-                for partial in self.root.rglob(".*.????????.partial*"):
-                    partial.unlink(missing_ok=True)
+                for partial in list(self.root.rglob(".*.????????.partial*")):
+                    # A folder is an export that was to lie in the workspace.
+                    shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
             yield
         except OSError as error:
             # Any of a stage's reads and writes may meet it; a sentence for each call would say no more.
