@@ -67,7 +67,8 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not_run(tmp_path: 
     trace = tmp_path / "it ran"
     torch.save({"state_dict": {"a": torch.ones(1)}, "extra": Runs(trace)}, tmp_path / "evil.pt")
     (tmp_path / "bare.bin").write_bytes(pickle.dumps(Runs(trace), protocol=2))
-    for name in ("evil.pt", "bare.bin"):
+    (tmp_path / "newer.bin").write_bytes(pickle.dumps(Runs(trace), protocol=4))
+    for name in ("evil.pt", "bare.bin", "newer.bin"):
         with pytest.raises(ModelError, match=f"{name}: it holds more than weights"):
             read_state_dict(tmp_path / name)
     assert not trace.exists()
@@ -81,6 +82,15 @@ def test_an_archive_whose_tree_would_run_code_is_refused_and_does_not_run(tmp_pa
     with pytest.raises(ModelError, match=r"evil\.pt: it holds more than weights"):
         read_state_dict(tmp_path / "evil.pt")
     assert not trace.exists()
+
+
+def test_an_archive_whose_tree_holds_itself_is_damaged(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "loop.pt", "w") as archive:
+        archive.writestr("m/code/__torch__.py", "")
+        # A module whose attribute "a" is the module.
+        archive.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81q\x00}q\x01X\x01\x00\x00\x00aq\x02h\x00sb.")
+    with pytest.raises(ModelError, match=r"loop\.pt: it is damaged"):
+        read_state_dict(tmp_path / "loop.pt")
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "script.pt"])

@@ -58,12 +58,12 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             tree = _TensorTree(archive).load()
+        named: dict[str, Tensor] = {}
+        _collect(tree, "", named)  # a tree may hold itself, and is damaged then
     except pickle.UnpicklingError as error:
         raise ModelError(f"it holds more than weights ({error})", where=path, now="fetch it again") from error
     except DAMAGE as error:
         raise ModelError("it is damaged", where=path, now="fetch it again") from error
-    named: dict[str, Tensor] = {}
-    _collect(tree, "", named)
     return named
 
 

@@ -53,7 +53,8 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "unsupported operand" in str(error).lower():  # bytes that are no pickle at all
+        # torch tells bytes that are no pickle at all and a pickle of a newer kind than its own in the same words.
+        if "unsupported operand" in str(error).lower() and not _starts_as_pickle(path):
             raise ModelError("it is damaged or not a weights file", where=path, now="fetch it again") from error
         raise ModelError(
             "it holds more than weights: reading it could run code that hides in it",
@@ -62,6 +63,12 @@ def _read_pickle(path: Path) -> object:
         ) from error
     except DAMAGE as error:
         raise ModelError("it is damaged or not a weights file", where=path, now="fetch it again") from error
+
+
+def _starts_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(2)
+    return len(start) == 2 and start[0] == pickle.PROTO[0] and start[1] <= pickle.HIGHEST_PROTOCOL
 
 
 def from_openai(state: Mapping[str, Tensor]) -> bool:
