@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +18,7 @@ from despur.birdland.models import as_backbone, new_small
 from despur.detect.schema import SCHEMA
 from despur.errors import ModelError, SettingsError
 from despur.explain.measure import ON_OBJECT
-from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage
+from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage, explaining
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.figures import write_figures
 from despur.pipeline.strips import CHOICES, choose, how_chosen
@@ -41,6 +43,34 @@ def test_metrics_hold_every_measure_and_the_checks_of_the_compared_runs(finished
         expected = (metrics["aiou"] if measure == "aiou" else found[measure])["average"]
         assert expected == pytest.approx(np.nanmean(values))
     assert set(found["checks"]) == {"deletion", "deletion_random", "insertion", "insertion_random", "agreement"}
+
+
+def test_maps_are_checked_a_few_images_at_once_and_a_bar_shows_it(own: Embedded, monkeypatch: pytest.MonkeyPatch):
+    checked: list[int] = []
+
+    def noting(*arguments: Any, **choices: Any) -> dict[str, torch.Tensor]:
+        checked.append(len(arguments[3]))
+        return {"deletion": arguments[3].mean((1, 2, 3))}
+
+    bars: dict[str, int] = {}
+
+    def showing(steps: Iterable[Any], *, total: int, label: str, unit: str = "steps", each: int = 1) -> Iterator[Any]:
+        bars[label] = total
+        yield from steps
+
+    monkeypatch.setattr(explaining, "check_maps", noting)
+    own.progress = showing
+    explain_stage(own, TINY.model_copy(update={"checks": 5, "batch_size": 22}))
+    assert checked == [2, 2, 2, 2, 1, 1], "two images fill a batch of 22 pictures, under each of the two compared runs"
+    assert bars["checking maps"] == 5
+    assert bars["comparing maps"] == 4
+    assert bars["drawing strips"] == 4
+    found = read_json(own.workspace.path("checks.json"))
+    rows = np.sort(np.random.default_rng(0).permutation(len(own.dataset.split("test")))[:5])
+    paths = own.dataset.split("test").rows(rows).image_paths()
+    pixels = torch.stack([own.backbone.preprocess(Image.open(path).convert("RGB")) for path in paths])
+    assert found["images"] == 5
+    assert found["runs"]["pretrained"]["deletion"] == pytest.approx(float(pixels.mean()), abs=1e-5)
 
 
 def test_strips_show_every_group_and_say_how_each_was_chosen(finished: Embedded):

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from despur.explain.maps import upsample_maps
 
-__all__ = ["Score", "area_under", "blurred", "deletion_curve", "insertion_curve", "pixel_ranks"]
+__all__ = ["STEPS", "Score", "area_under", "blurred", "deletion_curve", "insertion_curve", "pixel_ranks"]
 
 Score = Callable[[Float[Tensor, "pictures 3 rows columns"]], Float[Tensor, "pictures"]]
 """What the model thinks of each picture's class: a probability. Pictures come step after step, images within."""
 
 STEPS = 10
+"""Parts that a picture turns in, a tenth each: a curve has one point more. RISE takes as many as a picture has rows."""
 
 BLUR_CELLS = 4
 """Insertion begins with a picture averaged over this many cells a side: colours and light, and no shape."""

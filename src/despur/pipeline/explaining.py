@@ -15,11 +15,13 @@ from torch import Tensor
 from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
 from despur.data.images import read_image
+from despur.explain.curves import STEPS
 from despur.explain.elsewhere import boxes_seen
 from despur.explain.measure import ELSEWHERE, NOWHERE, ON_OBJECT, Places, measure_explanations
 from despur.explain.method import MapMethod
 from despur.explain.methods import GRADCAM, find_map_method
 from despur.explain.trust import check_maps
+from despur.features.encode import cut
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
@@ -213,24 +215,34 @@ def _stack(heads: list[dict[str, Tensor]]) -> Heads:
 def _checks(
     embedded: Embedded, compared: Mapping[str, Run], split: Split, method: MapMethod[Any], settings: ExplainSettings
 ) -> dict[str, Any]:
-    """Means of the maps' checks over some images, by run."""
+    """Means of the maps' checks over some images, by run; memory does not grow with how many they are."""
     rows = np.sort(np.random.default_rng(settings.seed).permutation(len(split.rows))[: settings.checks])
     if not len(rows):
         return {"images": 0, "runs": {}}
-    dataset = split.dataset.rows(rows)
-    pixels = [embedded.backbone.preprocess(read_image(path)) for path in dataset.image_paths()]
-    labels = torch.from_numpy(dataset.labels).to(embedded.device)
-    found: dict[str, dict[str, float]] = {}
-    for name, run in compared.items():
-        checks = check_maps(
-            embedded.backbone,
-            {key: head.to(embedded.device) for key, head in run.heads.items()},
-            method,
-            torch.stack(pixels).to(embedded.device),
-            labels,
-            embedded.class_prompts,
-            generator=torch.Generator().manual_seed(settings.seed),
-            batch_size=settings.batch_size,
-        )
-        found[name] = {check: float(values.mean()) for check, values in checks.items()}
-    return {"images": len(rows), "runs": found}
+    heads = {name: {key: head.to(embedded.device) for key, head in run.heads.items()} for name, run in compared.items()}
+    generators = {name: torch.Generator().manual_seed(settings.seed) for name in compared}
+    parts: dict[str, list[dict[str, Float[Tensor, "images"]]]] = {name: [] for name in compared}
+    # A curve needs every image's picture at every point: so many images fill one of the encoder's batches.
+    at_once = max(1, settings.batch_size // (STEPS + 1))
+    spans = cut(len(rows), at_once)
+    for span in embedded.progress(spans, total=len(rows), label="checking maps", unit="images", each=at_once):
+        dataset = split.dataset.rows(rows[span.start : span.stop])
+        pixels = torch.stack([embedded.backbone.preprocess(read_image(path)) for path in dataset.image_paths()])
+        for name, of_run in parts.items():
+            of_run.append(
+                check_maps(
+                    embedded.backbone,
+                    heads[name],
+                    method,
+                    pixels.to(embedded.device),
+                    torch.from_numpy(dataset.labels).to(embedded.device),
+                    embedded.class_prompts,
+                    generator=generators[name],
+                    batch_size=settings.batch_size,
+                )
+            )
+    means = {
+        name: {check: float(torch.cat([part[check] for part in of_run]).mean()) for check in of_run[0]}
+        for name, of_run in parts.items()
+    }
+    return {"images": len(rows), "runs": means}

@@ -138,7 +138,7 @@ def methods_sheet(
     phrases = split.grouping.phrases
     chosen = chosen_of_groups(embedded, compared, split, method, count=per_group, batch_size=batch_size, seed=seed)
     rows: list[Row] = []
-    for group, row, how in chosen:
+    for group, row, how in embedded.progress(chosen, total=len(chosen), label="drawing figures", unit="images"):
         seen = Seen(embedded, split.dataset.rows(np.array([row])), shown, method)
         cells = [Cell(seen.photograph(0), (how,))]
         cells += [_cell(seen, 0, name, contour=contour) for name in shown]

@@ -148,7 +148,8 @@ def chosen_of_groups(
     """Up to ``count`` images of every group: its number, the image's row in the split, and how it was chosen."""
     generator = np.random.default_rng(seed)
     found: list[tuple[int, int, str]] = []
-    for group in range(len(split.grouping.phrases)):
+    groups = range(len(split.grouping.phrases))
+    for group in embedded.progress(groups, total=len(groups), label="comparing maps", unit="groups"):
         inside: Int[np.ndarray, "images"] = np.flatnonzero(split.groups == group)
         candidates = np.sort(generator.permutation(inside)[:CANDIDATES])
         if not len(candidates) or not count:
@@ -196,7 +197,10 @@ def write_strips(
         seed=settings.seed,
     )
     entries: list[dict[str, Any]] = []
-    for place, (group, row, how) in enumerate(chosen):
+    numbered = enumerate(chosen)
+    for place, (group, row, how) in embedded.progress(
+        numbered, total=len(chosen), label="drawing strips", unit="images"
+    ):
         seen = Seen(embedded, split.dataset.rows(np.array([row])), compared, method)
         scores = {name: float(aiou[name][row]) for name in compared}
         panels = _write_panels(seen, compared, scores, folder, f"{place:02d}", contour=settings.contour)
