@@ -18,18 +18,17 @@ from despur.backbones.protocol import LayerOutput
 from despur.data.examples import Attribute, Dataset, make_dataset
 from despur.data.images import UnreadableImage
 from despur.errors import ModelError
-from despur.explain.aiou import adjusted_iou, soft_iou
 from despur.explain.gradcam import class_maps
 from despur.explain.maps import upsample_maps
 from despur.explain.measure import (
     ELSEWHERE,
     ON_OBJECT,
-    Places,
     explanation_report,
     measure_explanations,
-    object_as_seen,
 )
+from despur.explain.places import Places
 from despur.explain.rollout import ROLLOUT
+from despur.metrics import adjusted_iou, soft_iou
 
 SIDE, CELL = 16, 4
 
@@ -206,30 +205,6 @@ def test_progress_counts_the_images_that_are_explained(patches: Dataset):
 
     aiou_of(ColourBackbone(), [random_runs(1)], patches, COLOURS, batch_size=2, progress=noting)
     assert seen == [(3, "images", 2)]
-
-
-def test_a_box_and_a_mask_are_cropped_as_the_photograph_is():
-    framing = Framing(10, 10)
-    mask = np.zeros((10, 30), dtype=bool)
-    mask[2:5, 11:14] = True
-    by_mask = object_as_seen((30, 10), framing, mask=mask)
-    by_box = object_as_seen((30, 10), framing, box=[11, 2, 14, 5])
-    expected = np.zeros((10, 10), dtype=bool)
-    expected[2:5, 1:4] = True
-    assert (by_mask == expected).all()
-    assert (by_box == expected).all()
-
-
-def test_a_box_outside_the_crop_is_empty():
-    assert not object_as_seen((30, 10), Framing(10, 10), box=[0, 0, 5, 10]).any()
-
-
-def test_a_mask_of_another_size_than_the_photograph_is_stretched_over_it():
-    small = np.zeros((5, 5), dtype=bool)
-    small[:, 2] = True
-    seen = object_as_seen((30, 10), Framing(10, 10), mask=small)
-    assert seen[:, 2:8].all()
-    assert seen.sum() == 60
 
 
 def test_the_report_takes_the_group_with_the_lowest_accuracy_and_skips_what_is_not_known():

@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from despur.backbones.geometry import Framing
 from despur.explain.overlay import CONTROL_POINTS, Palette, colour_table, contours, overlay
 
 GREY = Image.new("RGB", (8, 6), (100, 100, 100))
@@ -73,17 +72,6 @@ def test_an_object_cut_off_by_the_crop_is_closed_along_the_border():
     assert (pixels[0] == 255).all()
     assert (pixels[:, -1] == 255).all()
     assert (pixels[1:-1, 1:-1] == 100).all()
-
-
-def test_a_marked_pixel_of_the_photograph_is_where_its_mask_is():
-    photograph = Image.new("RGB", (40, 20))
-    photograph.paste((255, 255, 255), (24, 8, 28, 12))
-    mask = np.zeros((20, 40), dtype=bool)
-    mask[8:12, 24:28] = True
-    framing = Framing(20, 20)
-    seen = np.asarray(framing.image(photograph))[:, :, 0] > 128
-    assert seen.sum() == 16
-    assert (seen == framing.mask(mask)).all()
 
 
 def test_a_contour_lies_where_the_map_crosses_its_level_and_leaves_the_photograph_elsewhere():

@@ -1,15 +1,14 @@
-"""How well an explanation map covers the object, of maps that are never made at the image's size; boxes as masks."""
+"""IoU of explanation maps that are never made at the image's size with the object (Eq. 8)."""
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from despur.explain.maps import upsampled_sums
-from despur.metrics.overlap import adjusted_iou, ratio, soft_iou
+from despur.metrics.overlap import ratio
 
-__all__ = ["adjusted_iou", "box_masks", "soft_iou", "soft_iou_upsampled"]
+__all__ = ["soft_iou_upsampled"]
 
 
 def soft_iou_upsampled(
@@ -23,14 +22,3 @@ def soft_iou_upsampled(
     minima, sums = upsampled_sums(maps, masks)
     objects = masks.to(maps.dtype).sum((-2, -1)).unsqueeze(-1)
     return ratio(minima, sums + objects - minima)
-
-
-def box_masks(boxes: Float[Tensor, "images 4"], size: tuple[int, int]) -> Bool[Tensor, "images height width"]:
-    """Boxes (x0, y0, x1, y1) in pixels as masks of ``size`` (height, width): the pixels whose centre lies inside."""
-    height, width = size
-    x0, y0, x1, y1 = boxes.unsqueeze(-1).unbind(-2)
-    rows = torch.arange(height, device=boxes.device) + 0.5
-    columns = torch.arange(width, device=boxes.device) + 0.5
-    inside_rows = (rows >= y0) & (rows < y1)
-    inside_columns = (columns >= x0) & (columns < x1)
-    return inside_rows.unsqueeze(-1) & inside_columns.unsqueeze(-2)

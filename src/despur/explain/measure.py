@@ -12,31 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from PIL import Image
 from torch import Tensor
 
-from despur.backbones.geometry import Framing
 from despur.backbones.heads import Heads
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Box, Dataset
 from despur.data.images import read_image, read_mask
-from despur.explain.aiou import adjusted_iou, box_masks, soft_iou_upsampled
-from despur.explain.elsewhere import map_shares, places_as_seen
+from despur.explain.aiou import soft_iou_upsampled
+from despur.explain.elsewhere import map_shares
 from despur.explain.gradcam import explained_classes, flatten_runs
 from despur.explain.localisation import energy_inside, pointing_game
 from despur.explain.method import MapMethod
 from despur.explain.methods import GRADCAM
+from despur.explain.places import NOWHERE, Places, object_as_seen, places_as_seen
+from despur.metrics.overlap import adjusted_iou
 from despur.progress import Progress, silent
 
 __all__ = [
     "ELSEWHERE",
-    "NOWHERE",
     "ON_OBJECT",
     "ExplanationReport",
-    "Places",
     "explanation_report",
     "measure_explanations",
-    "object_as_seen",
 ]
 
 ON_OBJECT: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -90,46 +87,6 @@ def explanation_report(
         worst_group=float(worst.mean()) if worst.size else None,
         images=int(known.sum()),
     )
-
-
-def object_as_seen(
-    size: tuple[int, int],
-    framing: Framing,
-    *,
-    box: Sequence[float] | None = None,
-    mask: Bool[np.ndarray, "height width"] | None = None,
-) -> Bool[np.ndarray, "rows columns"]:
-    """Where the object is in the encoder's input: resized and cropped as the photograph is.
-
-    Args:
-        size: the upright photograph's (width, height) in pixels.
-        box: (x0, y0, x1, y1) in its pixels; read only where there is no mask.
-        mask: of its pixels; one of another size (a dataset's masks are sometimes kept small) is first stretched to it.
-    """
-    if mask is not None:
-        if mask.shape != (size[1], size[0]):
-            stretched = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
-            mask = np.asarray(stretched) >= 128
-        return framing.mask(mask)
-    corners = torch.from_numpy(framing.box(np.asarray(box, dtype=np.float64), size))
-    return box_masks(corners.unsqueeze(0), (framing.height, framing.width))[0].numpy()
-
-
-@dataclass(frozen=True)
-class Places:
-    """What a detector saw, by image id; boxes are in pixels of the upright photograph.
-
-    Attributes:
-        attribute: boxes of the spurious attribute.
-        objects: boxes of the image's own class, read only where the dataset knows neither box nor mask.
-    """
-
-    attribute: Mapping[str, Sequence[Box]]
-    objects: Mapping[str, Sequence[Box]]
-
-
-NOWHERE = Places({}, {})
-"""No detector was asked."""
 
 
 @dataclass(frozen=True)

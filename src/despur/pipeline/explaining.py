@@ -16,10 +16,10 @@ from despur.backbones.heads import Heads
 from despur.data.examples import Dataset
 from despur.data.images import read_image
 from despur.explain.curves import STEPS
-from despur.explain.elsewhere import boxes_seen
-from despur.explain.measure import ELSEWHERE, NOWHERE, ON_OBJECT, Places, measure_explanations
+from despur.explain.measure import ELSEWHERE, ON_OBJECT, measure_explanations
 from despur.explain.method import MapMethod
 from despur.explain.methods import GRADCAM, find_map_method
+from despur.explain.places import NOWHERE, Places, boxes_seen
 from despur.explain.trust import check_maps
 from despur.features.encode import cut
 from despur.mitigate.methods.pretrained import PRETRAINED

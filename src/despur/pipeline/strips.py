@@ -16,9 +16,9 @@ from despur.backbones.heads import class_logits
 from despur.data.examples import Dataset
 from despur.data.images import read_image, read_mask
 from despur.explain.gradcam import explained_classes
-from despur.explain.measure import object_as_seen
 from despur.explain.method import MapMethod
 from despur.explain.overlay import contours, overlay, with_outline
+from despur.explain.places import object_as_seen
 from despur.explain.randomisation import map_agreement
 from despur.mitigate.methods import find_method
 from despur.mitigate.runs import Run
