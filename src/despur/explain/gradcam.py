@@ -83,8 +83,7 @@ def _weights_by_runs(
     backbone: Backbone, heads: Heads, output: LayerOutput, classes: Tensor | None
 ) -> tuple[tuple[int, ...], Iterator[Float[Tensor, "some_runs classes images channels"]]]:
     """The runs dimensions, and the channel weights of a few runs after the other, as memory allows."""
-    stacked = dict(heads) if classes is None else {**heads, CLASSES: classes}
-    runs, flat = flatten_runs(stacked)
+    runs, flat = flatten_runs(heads, classes)
     gradients = _pooled_gradients if "pool.c.weight" in heads else _projected_gradients
     positions = math.prod(output.grid)
     return runs, (part / positions for part in gradients(backbone, flat, output))
@@ -189,8 +188,15 @@ def _pull_back(
     return torch.cat(parts).float()
 
 
-def flatten_runs(heads: Heads) -> tuple[tuple[int, ...], dict[str, Tensor]]:
-    """The runs dimensions that a stack's tensors broadcast to, and every tensor with exactly one of that many runs."""
+def flatten_runs(
+    heads: Heads, classes: Float[Tensor, "*runs classes dim"] | None = None
+) -> tuple[tuple[int, ...], dict[str, Tensor]]:
+    """The runs dimensions that a stack's tensors broadcast to, and every tensor with exactly one of that many runs.
+
+    Args:
+        classes: what :func:`explained_classes` says; they ride along under :data:`CLASSES`.
+    """
+    heads = heads if classes is None else {**heads, CLASSES: classes}
     own = {name: {"weight": 2, "positions": 2, "bias": 1, CLASSES: 2}.get(name.split(".")[-1], 0) for name in heads}
     leading = {name: tensor.ndim - own[name] for name, tensor in heads.items()}
     runs = tuple(torch.broadcast_shapes(*(tensor.shape[: leading[name]] for name, tensor in heads.items())))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from despur.backbones.heads import Heads
 from despur.backbones.protocol import AttentionPass, Backbone
-from despur.explain.gradcam import BATCH_ELEMENTS, CLASSES, feature_gradients, flatten_runs
+from despur.explain.gradcam import BATCH_ELEMENTS, feature_gradients, flatten_runs
 from despur.explain.maps import scale_maps
 from despur.explain.method import MapMethod, attentive
 
@@ -57,7 +57,7 @@ def relevance_method(blocks: int | None = 1) -> MapMethod[AttentionPass]:
 def _maps(
     backbone: Backbone, heads: Heads, seen: AttentionPass, classes: Float[Tensor, "*runs classes dim"] | None
 ) -> Float[Tensor, "*runs images classes height width"]:
-    runs, flat = flatten_runs(dict(heads) if classes is None else {**heads, CLASSES: classes})
+    runs, flat = flatten_runs(heads, classes)
     cotangents = feature_gradients(flat, seen.features.detach().float())
     found = torch.cat([_of_some(seen, part) for part in _parts(cotangents.flatten(0, 1), seen)])
     maps = scale_maps(found[..., seen.prefix_tokens :]).unflatten(0, cotangents.shape[:2]).transpose(1, 2)

@@ -37,7 +37,7 @@ def _maps(
     backbone: Backbone, heads: Heads, seen: AttentionPass, classes: Float[Tensor, "*runs classes dim"] | None
 ) -> Float[Tensor, "*runs images classes height width"]:
     """The same map for every class and run: rollout reads no head at all, and its AIoU is 0.5 wherever it has one."""
-    runs, flat = flatten_runs(dict(heads) if classes is None else {**heads, CLASSES: classes})
+    runs, flat = flatten_runs(heads, classes)
     count = flat["probe.weight" if "probe.weight" in flat else CLASSES].shape[1]
     maps = scale_maps(rollout(seen.attentions, seen.reading)[:, seen.prefix_tokens :]).unflatten(-1, seen.grid)
     return maps.unsqueeze(1).expand(*runs, -1, count, -1, -1)

@@ -28,7 +28,7 @@ def _maps(
     background is often closer to the class than the object is. The map shows what the tokens say, not what the model
     decided by.
     """
-    runs, flat = flatten_runs(dict(heads) if classes is None else {**heads, CLASSES: classes})
+    runs, flat = flatten_runs(heads, classes)
     images, positions, _ = seen.tokens.shape
     tokens = seen.tokens.float().flatten(0, 1)
     if "probe.weight" in flat:
