@@ -16,11 +16,13 @@ from PIL import Image
 from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
 from despur.detect.schema import SCHEMA
-from despur.errors import ModelError, SettingsError
+from despur.errors import ModelError, SettingsError, WorkspaceError
 from despur.explain.measure import ON_OBJECT
 from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage, explaining
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.figures import write_figures
+from despur.pipeline.repairing import verify
+from despur.pipeline.reporting import report_stage
 from despur.pipeline.strips import CHOICES, choose, how_chosen
 from despur.workspace import Workspace, read_json, read_parquet, write_parquet
 
@@ -104,12 +106,45 @@ def test_images_are_chosen_by_their_change_in_turns_and_none_twice():
 def test_the_words_name_only_the_ways_that_were_used():
     assert how_chosen({"at random"}, 3) == "at random (seed 3)"
     assert how_chosen(set(CHOICES), 3) == (
-        "at random (seed 3), where the map changed most and where it changed least, as each says"
+        "at random (seed 3), where the map changed most and where it changed least, as each says "
+        "(change is compared over at most 24 images of a group, drawn at random)"
     )
 
 
 def test_without_a_second_model_all_images_are_random():
     assert {how for _, how in choose(np.full(3, np.nan), 3, np.random.default_rng(0))} == {"at random"}
+
+
+def test_where_no_map_changed_more_than_another_none_is_said_to_have_changed_most():
+    assert {how for _, how in choose(np.zeros(3), 3, np.random.default_rng(0))} == {"at random"}
+
+
+def test_a_picture_that_is_gone_or_damaged_is_found_told_and_drawn_again(own: Embedded, tmp_path: Path):
+    explain_stage(own, TINY)
+    evaluate_stage(own)
+    pictures = sorted(own.workspace.path("strips").glob("*.png"))
+    drawn = [picture.read_bytes() for picture in pictures]
+    pictures[0].unlink()
+    pictures[1].write_bytes(drawn[1][:-20])
+    assert {damage.file for damage in verify(own.workspace)} == {f"strips/{picture.name}" for picture in pictures[:2]}
+    with pytest.raises(WorkspaceError, match="despur explain"):
+        report_stage([own], tmp_path / "report.html")
+    assert explain_stage(own, TINY)
+    assert [picture.read_bytes() for picture in pictures] == drawn
+    assert not explain_stage(own, TINY)
+
+
+def test_fewer_strips_leave_no_pictures_of_earlier_ones(own: Embedded):
+    assert own.workspace.path("strips", "05-photograph.png").exists()
+    explain_stage(own, TINY.model_copy(update={"strips": 0}))
+    assert [file.name for file in own.workspace.path("strips").iterdir()] == ["strips.json"]
+
+
+def test_the_report_names_the_split_that_its_strips_are_of(own: Embedded, tmp_path: Path):
+    evaluate_stage(own, "val")
+    report_stage([own], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Explanation maps of the labelled class, over images of split “test”" in page
 
 
 def test_another_map_method_lies_beside_the_papers_and_leaves_its_numbers(own: Embedded):

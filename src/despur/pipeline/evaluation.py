@@ -26,6 +26,7 @@ EXPLANATIONS = "explanations.parquet"
 CHECKS = "checks.json"
 RETAINED = "retained.json"
 RETAIN = "retain"
+EXPLAIN = "explain"
 
 OF_IMAGES = ("object_area", "attribute_area")
 """Measures that are the same for every run."""
@@ -139,7 +140,7 @@ def _evaluated_from(embedded: Embedded) -> str:
     return fingerprint(
         embedded.state,
         runs_state(workspace),
-        stage_state(workspace, "explain"),
+        stage_state(workspace, EXPLAIN),
         *grouping_state(embedded),
         *([retained] if retained else []),
     )
@@ -170,7 +171,7 @@ def check_evaluated(embedded: Embedded) -> None:
         )
 
 
-def is_explained(workspace: Workspace, stage: str = "explain") -> bool:
+def is_explained(workspace: Workspace, stage: str = EXPLAIN) -> bool:
     """Whether the stage explain has measured and drawn these same runs."""
     record = workspace.record(stage)
     return record is not None and record.settings["runs"] == runs_state(workspace)

@@ -29,6 +29,7 @@ from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint
 from despur.pipeline.evaluation import (
     CHECKS,
+    EXPLAIN,
     EXPLANATIONS,
     OF_IMAGES,
     Split,
@@ -39,7 +40,7 @@ from despur.pipeline.evaluation import (
 from despur.pipeline.grouping import Grouping, grouping_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ExplainSettings
-from despur.pipeline.strips import STRIPS, write_strips
+from despur.pipeline.strips import STRIPS, strip_files, write_strips
 from despur.pipeline.training import load_runs, run_names
 from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parquet, write_json, write_parquet
 
@@ -85,10 +86,10 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
 
     return run_stage(
         workspace,
-        explained("explain", method, "/"),
+        explained(EXPLAIN, method, "/"),
         settings={**settings.model_dump(mode="json"), "split": split, "runs": state},
         inputs=fingerprint(embedded.state, state, images_fingerprint(masks), seen, *grouping_state(embedded)),
-        outputs=[table_file, checks_file, strips_folder / "strips.json"],
+        outputs=lambda: [table_file, checks_file, *strip_files(strips_folder)],
         work=work,
         seed=settings.seed,
         device=embedded.device,

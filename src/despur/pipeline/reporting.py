@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from despur.data.images import read_image
+from despur.errors import WorkspaceError
 from despur.mitigate.methods import find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run, unhelped
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.evaluation import check_evaluated, is_explained
+from despur.pipeline.evaluation import EXPLAIN, check_evaluated, is_explained
 from despur.pipeline.grouping import grouping_of
 from despur.pipeline.looking import looks_of, map_checks_of
-from despur.pipeline.strips import STRIPS
+from despur.pipeline.runner import damaged_outputs
+from despur.pipeline.strips import STRIPS, strip_files
 from despur.pipeline.training import load_runs
 from despur.report import (
     BackboneSection,
@@ -135,10 +137,16 @@ def section_of(embedded: Embedded) -> BackboneSection:
     check_evaluated(embedded)
     runs = load_runs(workspace)
     metrics = {name: read_object(workspace.path("runs", name, "metrics.json"), METRICS) for name in runs}
-    strips, chosen = _strips(embedded)
+    strips, chosen, of_split = _strips(embedded)
     grouping = grouping_of(embedded, runs[PRETRAINED.name].attribute)
     section = section_of_runs(embedded.model.spec, runs, metrics, grouping.phrases)
-    return replace(section, random_weights=embedded.model.random_weights, strips=strips, strips_chosen=chosen)
+    return replace(
+        section,
+        random_weights=embedded.model.random_weights,
+        strips=strips,
+        strips_chosen=chosen,
+        strips_split=of_split,
+    )
 
 
 def section_of_runs(
@@ -248,11 +256,23 @@ def _curves(runs: Mapping[str, Run]) -> dict[str, Curve]:
     return curves
 
 
-def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
-    """The strips that the stage explain left of these runs, and how their images were chosen."""
-    file = embedded.workspace.path(STRIPS, "strips.json")
-    if not file.exists() or not is_explained(embedded.workspace):
-        return [], ""
+def _strips(embedded: Embedded) -> tuple[list[Strip], str, str]:
+    """The strips that the stage explain left of these runs, how their images were chosen, and of which split.
+
+    Raises:
+        WorkspaceError: a picture is gone or is not what was written.
+    """
+    workspace = embedded.workspace
+    file = workspace.path(STRIPS, "strips.json")
+    record = workspace.record(EXPLAIN)
+    if not file.exists() or record is None or not is_explained(workspace):
+        return [], "", ""
+    for damaged in damaged_outputs(workspace, record, strip_files(file.parent)):
+        raise WorkspaceError(
+            "it is not what was written" if damaged.exists() else "it is gone",
+            where=damaged,
+            now=f"run: despur explain -w {workspace.root}",
+        )
     content = read_object(file, ("strips", "chosen"))
     strips = [
         Strip(
@@ -271,4 +291,4 @@ def _strips(embedded: Embedded) -> tuple[list[Strip], str]:
         )
         for entry in content["strips"]
     ]
-    return strips, content["chosen"]
+    return strips, content["chosen"], str(record.settings["split"])

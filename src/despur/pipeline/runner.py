@@ -19,7 +19,7 @@ def run_stage(
     *,
     settings: dict[str, Any],
     inputs: str,
-    outputs: list[Path],
+    outputs: Sequence[Path] | Callable[[], Sequence[Path]],
     work: Callable[[], None],
     seed: int | None = None,
     device: torch.device | None = None,
@@ -31,7 +31,8 @@ def run_stage(
             name for each ("mitigate/clip").
         settings: what the user chose, as plain values.
         inputs: fingerprint of everything the stage reads.
-        outputs: files that must be there, with the bytes that were written, for the stage to count as done.
+        outputs: files that must be there, with the bytes that were written, for the stage to count as done; a function
+            where which they are is known only from what was written.
         work: writes the outputs, each as a whole file.
         seed: what the stage drew from, for the record; None: it draws nothing.
         device: where it computes, for the record; None: on the processor.
@@ -39,8 +40,9 @@ def run_stage(
     Returns:
         Whether the work was done now.
     """
+    listed = outputs if callable(outputs) else lambda: outputs
     state = fingerprint(settings, inputs)
-    if is_current(workspace, stage, settings, inputs, outputs):
+    if is_current(workspace, stage, settings, inputs, listed()):
         return False
     # Stopped halfway, the stage's files are neither the old outcome nor the new one.
     workspace.forget(stage)
@@ -55,7 +57,7 @@ def run_stage(
             machine=machine_of(device),
             seed=seed,
             seconds=time.perf_counter() - started,
-            outputs={_place(workspace, path): fingerprint_file(path) for path in outputs},
+            outputs={_place(workspace, path): fingerprint_file(path) for path in listed()},
         ),
     )
     return True

@@ -15,6 +15,7 @@ from PIL import Image
 from despur.backbones.heads import class_logits
 from despur.data.examples import Dataset
 from despur.data.images import read_image, read_mask
+from despur.errors import WorkspaceError
 from despur.explain.gradcam import explained_classes
 from despur.explain.method import MapMethod
 from despur.explain.overlay import contours, overlay, with_outline
@@ -25,7 +26,7 @@ from despur.mitigate.runs import Run
 from despur.pipeline.embedded import EmbeddedImages
 from despur.pipeline.evaluation import Split
 from despur.pipeline.settings import ExplainSettings
-from despur.workspace import write_json, write_whole
+from despur.workspace import read_object, write_json, write_whole
 
 STRIPS = "strips"
 
@@ -103,9 +104,11 @@ def choose(change: Float[np.ndarray, "images"], count: int, generator: np.random
     """Up to ``count`` different images, and how each was chosen: the ``CHOICES`` take turns.
 
     Args:
-        change: how much each image's map changed; NaN where there is nothing to compare, and then all are random.
+        change: how much each image's map changed; where it is NaN or all alike there is nothing to compare, and all are
+            random.
     """
-    known = not np.isnan(change).any()
+    # A method that reads no head gives every model the same map: none changed most.
+    known = not np.isnan(change).any() and len(change) > 0 and change.min() < change.max()
     order = list(np.argsort(-change, kind="stable")) if known else []
     shuffled = list(generator.permutation(len(change)))
     chosen: dict[int, str] = {}
@@ -173,7 +176,10 @@ def how_chosen(used: Collection[str], seed: int) -> str:
     ways = [words[how] for how in CHOICES if how in used]
     if len(ways) < 2:
         return "".join(ways)
-    return f"{', '.join(ways[:-1])} and {ways[-1]}, as each says"
+    return (
+        f"{', '.join(ways[:-1])} and {ways[-1]}, as each says "
+        f"(change is compared over at most {CANDIDATES} images of a group, drawn at random)"
+    )
 
 
 def write_strips(
@@ -208,6 +214,18 @@ def write_strips(
     write_json(
         folder / "strips.json", {"chosen": how_chosen({how for _, _, how in chosen}, settings.seed), "strips": entries}
     )
+    for earlier in set(folder.glob("*.png")) - set(strip_files(folder)):
+        earlier.unlink()
+
+
+def strip_files(folder: Path) -> list[Path]:
+    """``strips.json`` and the pictures that it names; itself alone where it cannot be read."""
+    file = folder / "strips.json"
+    try:
+        entries = read_object(file, ("strips",))["strips"]
+        return [file, *(folder / Path(panel["file"]).name for entry in entries for panel in entry["panels"])]
+    except (WorkspaceError, OSError, KeyError, TypeError):
+        return [file]
 
 
 def _write_panels(

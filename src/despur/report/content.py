@@ -202,7 +202,7 @@ class BackboneSection:
         rows: the summary table, in the order to be printed.
         groups: the group table; both groups of a class under one attribute belong together.
         random_weights: nothing was learnt, so that accuracies mean nothing.
-        split: the split that rows, groups and strips are of.
+        split: the split that rows and groups are of.
         before_title: the model that ``GroupRow.before`` is of.
         after_title: the repaired model that ``GroupRow.after`` is of; None where there is none.
         shown_seed: the seed that the group table, curves and strips are of, where there are several.
@@ -211,6 +211,7 @@ class BackboneSection:
         map_checks: what the maps are worth, for the models that were compared.
         strips: images with explanation maps.
         strips_chosen: how those images were chosen ("at random"); empty where it is not known.
+        strips_split: the split that they are of; empty: ``split``.
     """
 
     spec: str
@@ -226,6 +227,7 @@ class BackboneSection:
     map_checks: Sequence[MapCheck] = ()
     strips: Sequence[Strip] = ()
     strips_chosen: str = ""
+    strips_split: str = ""
 
 
 @dataclass(frozen=True)
