@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -113,6 +114,7 @@ GOOD = "class,attribute,verdict,who,when,note,image\neraser,hand,spurious,Ada,20
     [
         ("v.csv", GOOD.replace("spurious", "splendid"), "line 2: verdict"),
         ("v.csv", GOOD.replace("2026-05-04T12:00:00Z", "yesterday"), "line 2: when"),
+        ("v.csv", GOOD.replace("2026-05-04T12:00:00Z", "0001-01-01T00:00:00+14:00"), "line 2: when"),
         ("v.csv", GOOD.replace(",who,", ",whom,"), "'who'"),
         ("v.csv", GOOD + "eraser,hand\n", "line 3"),
         ("v.csv", GOOD.replace("Z,,", "Z,,image 7"), "not both"),
@@ -136,6 +138,21 @@ def test_a_file_that_means_nothing_is_refused_with_its_place(
         read_verdicts(file)
     assert said in str(refused.value)
     assert str(file) in str(refused.value)
+
+
+def test_a_moment_without_a_zone_is_utc_wherever_the_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "v.csv"
+    file.write_text(GOOD.replace("12:00:00Z", "12:00:00"))
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        (line,) = read_verdicts(file)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert line.when == NOON
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -21,10 +21,18 @@ def _storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", errors="replace").decode("utf-8")
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """A moment in UTC; one without a zone is taken for UTC, so that a file means the same on every machine."""
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("it is before year 1 or after year 9999 in UTC") from error
+
+
 Text = Annotated[str, AfterValidator(_storable)]
 Name = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
 Note = Annotated[Text, StringConstraints(strip_whitespace=True, max_length=LONGEST_NOTE)]
-Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Action(BaseModel):
