@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,28 +167,38 @@ def read_verdicts(path: Path) -> list[Line]:
     except UnicodeDecodeError as error:
         raise DataError("it is not UTF-8", where=path, now="save it as UTF-8") from error
     rows = _csv_rows(path, text) if as_csv else _yaml_rows(path, text)
-    return [_checked(path, number, row) for number, row in rows]
+    return [_checked(path, place, row) for place, row in rows]
 
 
-def _csv_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
+def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each row by column, without its empty cells, and the line that it ends in."""
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        missing = [name for name in COLUMNS[:4] if name not in (reader.fieldnames or ())]
+        header = reader.fieldnames or ()
+        expected = f"expected columns: {', '.join(COLUMNS)}"
+        missing = [name for name in COLUMNS[:4] if name not in header]
         if missing:
-            raise DataError(
-                f"it has no column {missing[0]!r}", where=path, now=f"expected columns: {', '.join(COLUMNS)}"
-            )
-        rows: list[tuple[int, Mapping[str, Any]]] = []
+            raise DataError(f"it has no column {missing[0]!r}", where=path, now=expected)
+        twice = [name for name, count in Counter(header).items() if count > 1]
+        if twice:
+            raise DataError(f"it has more than one column {twice[0]!r}", where=path, now=expected)
+        rows: list[tuple[str, Mapping[str, Any]]] = []
         for row in reader:
             if None in row or None in row.values():
-                raise DataError(f"line {reader.line_num} has another number of cells than the first", where=path)
-            rows.append((reader.line_num, {name: unguarded(cell) for name, cell in row.items() if cell != ""}))
+                raise DataError(
+                    f"line {reader.line_num} has another number of cells than the first",
+                    where=path,
+                    now="give each line a cell for every column",
+                )
+            cells = {name: unguarded(cell) for name, cell in row.items() if cell != ""}
+            rows.append((f"line {reader.line_num}", cells))
     except csv.Error as error:
         raise DataError(f"it is not CSV ({error})", where=path, now="mend or export it again") from error
     return rows
 
 
-def _yaml_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
+def _yaml_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each entry of the list, and its place in it."""
     try:
         content = parse_yaml(text)
     except PlainYamlError as error:
@@ -195,16 +206,18 @@ def _yaml_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
     found = content.get("verdicts") if isinstance(content, dict) else None
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise DataError("it has no list of verdicts", where=path, now="expected verdicts: [{class: ..., ...}]")
-    return list(enumerate(found, start=1))
+    return [(f"entry {number} of the list", row) for number, row in enumerate(found, start=1)]
 
 
-def _checked(path: Path, number: int, row: Mapping[str, Any]) -> Line:
+def _checked(path: Path, place: str, row: Mapping[str, Any]) -> Line:
     try:
         return Line.model_validate({"class_name" if name == CLASS else name: cell for name, cell in row.items()})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(CLASS if part == "class_name" else str(part) for part in first["loc"]) or "the line"
-        raise DataError(f"line {number}: {name}: {first['msg']}", where=path, now="mend that line") from error
+        name = ".".join(CLASS if part == "class_name" else str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        what = f"{name}: {message}" if name else message
+        raise DataError(f"{place}: {what}", where=path, now="mend it there") from error
 
 
 @dataclass(frozen=True)
