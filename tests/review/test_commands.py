@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from despur.cli import app
@@ -38,6 +39,13 @@ def test_a_review_of_what_is_no_workspace_is_refused(tmp_path: Path) -> None:
     result = despur("review", "-w", tmp_path, "--no-browser")
     assert result.exit_code == 2
     assert "workspace.json" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["", "  ", "A" * 81])
+def test_a_name_that_no_verdict_can_hold_is_refused(name: str, work: Path) -> None:
+    result = despur("review", "-w", work, "--no-browser", "--name", name, "--host", "192.0.2.1")
+    assert result.exit_code == 2
+    assert "is no name to judge under; choose a --name" in result.stderr
 
 
 def test_an_address_of_another_machine_is_refused(work: Path) -> None:

@@ -120,6 +120,7 @@ GOOD = "class,attribute,verdict,who,when,note,image\neraser,hand,spurious,Ada,20
         ("v.csv", GOOD + "eraser,hand\n", "line 3 has another number of cells than the first; give each line"),
         ("v.csv", GOOD.replace("Z,,", "Z,,image 7"), "line 2: a line has a verdict or an image, and not both"),
         ("v.csv", GOOD.replace("Ada", "A" * 200), "line 2: who"),
+        ("v.csv", GOOD.replace("Ada", "   "), "line 2: who"),
         ("v.csv", GOOD + '"never closed', "not CSV"),
         ("v.csv", b"\xff\xfe\x00", "UTF-8"),
         ("v.yaml", "verdicts: !!python/object/apply:os.system ['true']", "not plain YAML"),

@@ -184,7 +184,14 @@ def test_a_name_is_kept_by_the_browser_that_gave_it(review: Open) -> None:
     review.client.post("/name", data=review.form(name=strange))
     review.judge(PACIFIER, "baby", "spurious")
     assert review.session.store.events()[0].who == strange
-    assert html.escape(strange, quote=False) in html.unescape(review.client.get("/").text).replace("<b>", "&lt;b&gt;")
+    assert f"Judging as {strange}" in text_of(review.client.get("/").text)
+
+
+def test_a_name_given_with_spaces_around_it_is_still_one_person(open_review: OpenReview) -> None:
+    review = open_review(name=" Ada ")
+    review.judge(PACIFIER, "baby", "spurious")
+    assert "You: Spurious" in text_of(card(review))
+    assert "1 of 4 judged" in text_of(review.client.get("/").text)
 
 
 def test_what_was_judged_is_there_after_a_restart(open_review: OpenReview) -> None:

@@ -11,12 +11,18 @@ import typer
 from despur.cli.console import command, say, show
 from despur.cli.options import DebugOption, DeviceOption, JsonOption, UnusedSeedOption, WorkspaceOption
 
+NOBODY = "reviewer"
+"""Who judges where the system knows no name."""
+
 
 def _user() -> str:
+    """Who runs the command, as far as the system can say."""
+    from despur.review.events import name_of
+
     try:
-        return getpass.getuser()
+        return name_of(getpass.getuser()) or NOBODY
     except (OSError, KeyError):  # no such user in this container
-        return "reviewer"
+        return NOBODY
 
 
 @command
@@ -29,7 +35,9 @@ def review(
     known_as: Annotated[
         list[str] | None, typer.Option(help="A name under which others reach this machine; several times for several.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Who judges; each browser can say otherwise.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Who judges; each browser can say otherwise. [default: your user name]")
+    ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Offer explanation maps (loads the model).")] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
     device: DeviceOption = "cpu",
@@ -56,7 +64,7 @@ def review(
         from despur.pipeline.embedded import Embedded
 
         drawer = review_maps(Embedded(opened, choose_device(device)))
-    session = Session(opened, name=(name or _user())[:80], is_current=ranking_is_current, maps=drawer)
+    session = Session(opened, name=_user() if name is None else name, is_current=ranking_is_current, maps=drawer)
     place = bind(host, port, also_known_as=tuple(known_as or ()))
 
     def started() -> None:

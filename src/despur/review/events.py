@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Verdict = Literal["spurious", "healthy", "unsure"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
@@ -30,9 +30,19 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-Name = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
-Note = Annotated[Text, StringConstraints(strip_whitespace=True, max_length=LONGEST_NOTE)]
+# Stripped before it is measured: a name of spaces alone is none.
+Stripped = Annotated[Text, AfterValidator(str.strip)]
+Name = Annotated[Stripped, Field(min_length=1, max_length=LONGEST_NAME)]
+Note = Annotated[Stripped, Field(max_length=LONGEST_NOTE)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+def name_of(text: str) -> str | None:
+    """A person's name as events hold it, without spaces around it; None where the text is empty or too long for one."""
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        return None
 
 
 class Action(BaseModel):

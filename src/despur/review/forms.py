@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from fastapi import HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from despur.review.events import Name, Note, Text, Verdict
+from despur.review.events import Name, Note, Text, Verdict, name_of
 
 LARGEST_FORM = 32 << 10
 """Bytes."""
@@ -97,7 +97,4 @@ def as_cookie(name: str) -> str:
 
 def name_in(cookie: str | None) -> str | None:
     """The name that a cookie holds; None where it holds none that could be one."""
-    try:
-        return TypeAdapter(Name).validate_python(unquote(cookie or ""))
-    except ValidationError:
-        return None
+    return name_of(unquote(cookie or ""))

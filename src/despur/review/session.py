@@ -9,8 +9,8 @@ from threading import RLock
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from despur.errors import WorkspaceError
-from despur.review.events import Action, Event, now
+from despur.errors import SettingsError, WorkspaceError
+from despur.review.events import LONGEST_NAME, Action, Event, name_of, now
 from despur.review.judgements import Judgements
 from despur.review.pictures import Thumbnails
 from despur.review.store import VERDICTS, VerdictStore
@@ -42,14 +42,22 @@ class Session:
     ) -> None:
         """
         Args:
-            name: who judges where a browser has not said otherwise.
+            name: who judges where a browser has not said otherwise; 1 to 80 characters besides spaces around them.
             is_current: whether the ranking follows from what the workspace holds.
             maps: draws explanation maps, where the caller can.
 
         Raises:
+            SettingsError: the name is empty or too long.
             WorkspaceError: the verdicts cannot be opened.
         """
-        self.workspace, self.name, self.maps = workspace, name, maps
+        judge = name_of(name)
+        if judge is None:
+            raise SettingsError(
+                f"{name!r} is no name to judge under",
+                where="review",
+                now=f"choose a --name of 1 to {LONGEST_NAME} characters",
+            )
+        self.workspace, self.name, self.maps = workspace, judge, maps
         self.form_token = secrets.token_urlsafe(24)
         self.store = VerdictStore(workspace.path(VERDICTS))
         self.thumbnails = Thumbnails(workspace.path("thumbnails"))
