@@ -70,6 +70,7 @@ def test_the_last_verdict_leads_to_the_summary_with_the_command(review: Open) ->
     said = text_of(answer.text)
     assert "Everything is judged" in said
     assert f"despur mitigate -w {review.workspace.root} --groups verdicts --tune 16" in said
+    assert "needs" not in said  # the dataset has no attribute; its runs are judged by what was detected
 
 
 def test_the_same_press_sent_twice_is_one_verdict(review: Open) -> None:

@@ -193,7 +193,7 @@ def show_summary(request: Request, session: SessionDep, who: Who, chosen: Chosen
         by_pair={candidate.pair: candidate for candidate in study.candidates},
         agreements=agreements(judgements),
         disagreements=disagreements(judgements),
-        attributes=attributes,
+        unnamed=attributes if len(attributes) > 1 and judging_attribute(outcomes, attributes) is None else [],
         command=mitigate_command(str(session.workspace.root), outcomes, attributes),
         export=shlex.join(["despur", "verdicts", "export", "verdicts.csv", "-w", str(session.workspace.root)]),
     )
@@ -203,15 +203,23 @@ def mitigate_command(root: str, outcomes: Mapping[Pair, Outcome | None], attribu
     """What repairs every pair that all its judges call spurious, in one training; None: there is none.
 
     Args:
-        attributes: the dataset's own; where there are several, one must be named to judge the runs by.
+        attributes: the dataset's own.
+    """
+    if "spurious" not in outcomes.values():
+        return None
+    attribute = judging_attribute(outcomes, attributes)
+    judged_by = [] if attribute is None else ["--attribute", attribute]
+    return shlex.join(["despur", "mitigate", "-w", root, "--groups", "verdicts", *judged_by, "--tune", "16"])
+
+
+def judging_attribute(outcomes: Mapping[Pair, Outcome | None], attributes: Sequence[str]) -> str | None:
+    """Where a dataset has several attributes, one of them that is judged spurious, by which to judge the runs.
+
+    None where it has fewer (no choice is asked for), or none of them is judged spurious.
     """
     spurious = [attribute for (_, attribute), outcome in outcomes.items() if outcome == "spurious"]
-    if not spurious:
-        return None
-    known = [attribute for attribute in spurious if attribute in attributes]
-    judged_by = ["--attribute", known[0]] if known and len(attributes) > 1 else []
-    command = ["despur", "mitigate", "-w", root, "--groups", "verdicts", *judged_by, "--tune", "16"]
-    return shlex.join(command)
+    own = [attribute for attribute in spurious if attribute in attributes]
+    return own[0] if own and len(attributes) > 1 else None
 
 
 @router.get("/history")
