@@ -52,3 +52,10 @@ def test_an_address_of_another_machine_is_refused(work: Path) -> None:
     result = despur("review", "-w", work, "--no-browser", "--host", "192.0.2.1")
     assert result.exit_code == 2
     assert "--host" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["  ", "A" * 81])
+def test_a_name_under_which_no_verdict_could_be_kept_is_refused_at_the_start(name: str, work: Path) -> None:
+    result = despur("review", "-w", work, "--no-browser", "--host", "192.0.2.1", "--name", name)
+    assert result.exit_code == 2
+    assert "--name" in result.stderr

@@ -21,6 +21,11 @@ def _storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", errors="replace").decode("utf-8")
 
 
+def _trimmed(text: str) -> str:
+    """Text without white space around it, in lines that end as a browser counts them: in one character."""
+    return text.replace("\r\n", "\n").strip()
+
+
 def _in_utc(moment: datetime) -> datetime:
     """A moment in UTC; one without a zone is taken for UTC, so that a file means the same on every machine."""
     try:
@@ -30,10 +35,10 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-# Stripped before it is measured: a name of spaces alone is none.
-Stripped = Annotated[Text, AfterValidator(str.strip)]
-Name = Annotated[Stripped, Field(min_length=1, max_length=LONGEST_NAME)]
-Note = Annotated[Stripped, Field(max_length=LONGEST_NOTE)]
+# Trimmed before it is measured: a name of spaces alone is none.
+Trimmed = Annotated[Text, AfterValidator(_trimmed)]
+Name = Annotated[Trimmed, Field(min_length=1, max_length=LONGEST_NAME)]
+Note = Annotated[Trimmed, Field(max_length=LONGEST_NOTE)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
