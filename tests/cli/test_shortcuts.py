@@ -58,6 +58,7 @@ def test_what_is_up_to_date_is_not_computed_again(own_work: Path, despur) -> Non
         (("detect", "--detector", "owl-vit"), "did you mean 'owlvit'"),
         (("detect", "--vocabulary", "builtins"), "did you mean 'builtin'"),
         (("detect", "--threshold", "2"), "threshold"),
+        (("detect", "--max-unreadable", "7"), "--max-unreadable"),
         (("rank",), "despur detect"),
         (("rank", "--order", "intervall"), "did you mean 'interval'"),
         (("rank", "--top", "0"), "top"),

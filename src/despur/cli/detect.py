@@ -53,7 +53,9 @@ def detect(
     split: Annotated[str | None, typer.Option(help="Search only train, val or test.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images that go through the detector together.")] = 8,
     workers: Annotated[int, typer.Option(help="Threads that read images ahead.")] = 2,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the images that may be unreadable.")
+    ] = 0.01,
     engine: EngineOption = "loop",
     address: AddressOption = None,
     actors: ActorsOption = 1,

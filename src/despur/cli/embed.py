@@ -49,7 +49,9 @@ def embed(
         str, typer.Option(help="What the encoder computes in: float32, bfloat16, float16; auto: half on CUDA.")
     ] = "auto",
     dtype: Annotated[str, typer.Option(help="Precision of the features on disk: float16 or float32.")] = "float16",
-    max_unreadable: Annotated[float, typer.Option(help="Share of the images that may be unreadable.")] = 0.01,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the images that may be unreadable.")
+    ] = 0.01,
     prompts: Annotated[
         Path | None, typer.Option(help="YAML file of templates, and of what classes and attributes are called in them.")
     ] = None,
