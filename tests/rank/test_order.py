@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from despur.errors import SettingsError
-from despur.rank.order import candidates, rank_within, sides, strength
+from despur.rank.order import HELPS, HURTS, INCOMPARABLE, candidates, rank_within, sides, strength
 
 DELTA = np.array([0.6, 0.2, -0.5, np.nan])
 LOW = np.array([-0.1, 0.1, -0.6, np.nan])
@@ -22,12 +20,7 @@ def test_a_hurting_attribute_is_as_strong_as_the_near_end_of_its_interval() -> N
 
 
 def test_helping_hurting_and_incomparable_pairs_are_three_sides() -> None:
-    assert sides(DELTA).tolist() == [0, 0, 1, 2]
-
-
-def test_an_unknown_order_is_refused_with_the_nearest() -> None:
-    with pytest.raises(SettingsError, match="did you mean 'interval'"):
-        strength("intervall", DELTA, LOW, HIGH, INFORMATION)  # pyright: ignore[reportArgumentType]
+    assert sides(DELTA).tolist() == [HELPS, HELPS, HURTS, INCOMPARABLE]
 
 
 def test_places_are_counted_within_each_group_with_ties_broken_as_told() -> None:

@@ -7,10 +7,11 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from despur.errors import SettingsError, nearest
-
 Order = Literal["discrepancy", "interval", "mutual-information", "released"]
 ORDERS: tuple[str, ...] = get_args(Order)
+
+SIDES = HELPS, HURTS, INCOMPARABLE = 0, 1, 2
+"""The sides of :func:`sides`, in the order in which a table shows them."""
 
 
 def strength(
@@ -26,18 +27,16 @@ def strength(
     * ``interval``: the end of its interval that lies nearer to "no difference"; negative where the interval holds 0.
     * ``mutual-information``: the information that presence gives about error.
     """
-    if order in ("discrepancy", "released"):
-        return np.abs(discrepancy)
     if order == "interval":
         return np.where(discrepancy >= 0, ci_low, -ci_high)
     if order == "mutual-information":
         return information
-    raise SettingsError(f"there is no order {order!r}", now=nearest(order, ORDERS))
+    return np.abs(discrepancy)
 
 
 def sides(discrepancy: Float[np.ndarray, "pairs"]) -> Int[np.ndarray, "pairs"]:
-    """0: the attribute helps (δ ≥ 0), 1: it hurts (δ < 0), 2: there is nothing to compare it with."""
-    return np.where(np.isnan(discrepancy), 2, (discrepancy < 0).astype(np.int64))
+    """``HELPS`` where δ ≥ 0, ``HURTS`` where δ < 0, ``INCOMPARABLE`` where there is no δ."""
+    return np.where(np.isnan(discrepancy), INCOMPARABLE, np.where(discrepancy < 0, HURTS, HELPS))
 
 
 def rank_within(
@@ -57,7 +56,7 @@ def candidates(
     label: Int[np.ndarray, "pairs"],
     phrase: Int[np.ndarray, "pairs"],
     side: Int[np.ndarray, "pairs"],
-    power: Float[np.ndarray, "pairs"],
+    strengths: Float[np.ndarray, "pairs"],
     information: Float[np.ndarray, "pairs"],
     *,
     per_class: int,
@@ -66,9 +65,16 @@ def candidates(
     """Pairs that may be shown: a class's first ``per_class`` on either side.
 
     In the ``released`` order, the ``kept_by_information`` pairs of the class that carry the most information.
+
+    Args:
+        label, phrase: class index and phrase index of each pair; equals are ordered by phrase.
+        side: as :func:`sides` has it.
+        strengths: as :func:`strength` has it.
+        information: mutual information, nats.
     """
-    comparable = side < 2
+    comparable = side != INCOMPARABLE
     if order == "released":
         ranked = rank_within(label, np.where(comparable, information, -1.0), phrase)
         return comparable & (ranked < kept_by_information)
-    return comparable & (rank_within(label * 3 + side, np.where(comparable, power, 0.0), phrase) < per_class)
+    one_side_of_a_class = label * len(SIDES) + side
+    return comparable & (rank_within(one_side_of_a_class, np.where(comparable, strengths, 0.0), phrase) < per_class)

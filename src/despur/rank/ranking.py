@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from despur.errors import SettingsError, WorkspaceError
 from despur.rank.counting import PairCounts, Population, Sightings, Source, count_pairs, read_population, read_sightings
-from despur.rank.order import Order, candidates, sides, strength
+from despur.rank.order import INCOMPARABLE, Order, candidates, sides, strength
 from despur.rank.shortlist import shortlist
 from despur.rank.statistics import (
     accuracy_discrepancy,
@@ -68,7 +68,8 @@ class RankSettings(BaseModel):
         min_score: a detection below this score was not seen.
         same: attributes of a class that overlap this much are one row; None: every attribute is its own.
         compared: rows a class and side that are compared for overlap; the shown rows are the first ``top`` groups.
-        kept_by_information: what the ``released`` order keeps of a class before it sorts.
+        kept_by_information: pairs of a class that the ``released`` order keeps before it sorts (METHOD 3.3).
+        confidence: of the interval of a discrepancy.
         telling: ids of images a side.
     """
 
@@ -224,20 +225,20 @@ def _table(
     p_value = fisher_exact(*four)
     information = mutual_information(*four)
     side = sides(delta)
-    power = strength(settings.order, delta, low, high, information)
+    strengths = strength(settings.order, delta, low, high, information)
     chosen = candidates(
         settings.order,
         counts.label,
         counts.phrase,
         side,
-        power,
+        strengths,
         information,
         per_class=settings.compared,
         kept_by_information=settings.kept_by_information,
     )
-    power = np.where(side < 2, power, 0.0)
+    strengths = np.where(side == INCOMPARABLE, 0.0, strengths)
     later = ~chosen if settings.order == "released" else np.zeros(len(counts), dtype=np.bool_)
-    order = np.lexsort((counts.label, counts.phrase, -power, later, side))
+    order = np.lexsort((counts.label, counts.phrase, -strengths, later, side))
     leader, shown = shortlist(
         population,
         sightings,

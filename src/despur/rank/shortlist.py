@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from despur.rank.counting import PairCounts, Population, Sightings
+from despur.rank.order import HELPS, HURTS
 from despur.rank.overlap import leaders, overlap
 from despur.rank.telling import order_by_margin, telling_images
 
@@ -36,7 +37,7 @@ def shortlist(
     """Which pair stands for each pair (itself, unless it overlaps with an earlier one), and the rows to show.
 
     Args:
-        side: 0 where the attribute helps, 1 where it hurts; the two are grouped and shown apart.
+        side: as :func:`despur.rank.order.sides` has it; what helps and what hurts are grouped and shown apart.
         ordered: indices of the candidate pairs, the first to be shown first.
         same: attributes that overlap this much are one row; None: each is its own.
         top: rows a class and side.
@@ -54,14 +55,14 @@ def shortlist(
         first, last = (np.searchsorted(phrase, counts.phrase[pairs], side=edge) for edge in ("left", "right"))
         images = {pair: image[a:b] - own.start for pair, a, b in zip(pairs.tolist(), first, last, strict=True)}
         by_margin = order_by_margin(population.margin[own])
-        for helps in (True, False):
-            chosen = pairs[side[pairs] == (0 if helps else 1)]
+        for shown_side in (HELPS, HURTS):
+            chosen = pairs[side[pairs] == shown_side]
             if same is not None and len(chosen) > 1:
                 follows = leaders(overlap([images[pair] for pair in chosen.tolist()], len(by_margin)), same)
                 leader[chosen] = chosen[follows]
             for pair in chosen[leader[chosen] == chosen][:top].tolist():
                 present = np.zeros(len(by_margin), dtype=np.bool_)
                 present[images[pair]] = True
-                rows_with, rows_without = telling_images(by_margin, present, helps, telling)
+                rows_with, rows_without = telling_images(by_margin, present, shown_side == HELPS, telling)
                 shown.append(Shown(pair, rows_with + own.start, rows_without + own.start))
     return leader, shown
