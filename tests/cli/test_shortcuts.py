@@ -63,6 +63,8 @@ def test_what_is_up_to_date_is_not_computed_again(own_work: Path, despur) -> Non
         (("rank", "--order", "intervall"), "did you mean 'interval'"),
         (("rank", "--top", "0"), "top"),
         (("rank", "--rows", "-3"), "--rows"),
+        (("detect", "--max-unreadable", "nan"), "nan is no share of the images"),
+        (("detect", "--vocabulary", "nonsense"), "birdland"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_status_2(

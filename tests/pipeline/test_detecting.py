@@ -54,6 +54,20 @@ def test_class_names_are_not_looked_for_and_the_removal_is_told(embedded: Embedd
     assert {gone.phrase for gone in searched.removed} == {"landbird", "land birds"}
 
 
+@pytest.mark.parametrize("detector", ["birdland:detector", "tagger"])
+def test_a_detector_that_can_read_no_phrase_is_told_and_does_not_pass_for_seeing_nothing(
+    detector: str, embedded: Embedded
+) -> None:
+    file = embedded.workspace.root / "words.txt"
+    file.write_text("a very long phrase " * 60)
+    with pytest.raises(
+        SettingsError, match=r"can read none of the 1 phrases \(the first is longer than the text context"
+    ):
+        detect_stage(embedded, SearchSettings(detector=detector, vocabulary=(f"file:{file}",)))
+    assert embedded.workspace.record("detect") is None
+    assert not embedded.workspace.path("detections.parquet").exists()
+
+
 class Stopped(BaseException):
     """What a person's Ctrl-C is here."""
 

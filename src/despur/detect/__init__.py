@@ -5,7 +5,7 @@ from despur.detect.load import CHECKPOINTS, expect_detector, load_detector
 from despur.detect.protocol import Detections, Detector, Queries
 from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, to_table
-from despur.detect.table import Searched, detect_to_table, read_searched, write_detections
+from despur.detect.table import Searched, detect_to_table, encode_vocabulary, read_searched, write_detections
 from despur.detect.vocabulary import Removal, Vocabulary, load_vocabulary, named_classes, near_synonyms
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Vocabulary",
     "column_detections",
     "detect_to_table",
+    "encode_vocabulary",
     "expect_detector",
     "load_detector",
     "load_vocabulary",

@@ -17,7 +17,7 @@ from despur.detect.protocol import Detector, Encoded, Queries
 from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
 from despur.detect.vocabulary import Removal, Vocabulary
-from despur.errors import WorkspaceError
+from despur.errors import SettingsError, WorkspaceError
 from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
 from despur.workspace import (
@@ -76,11 +76,12 @@ def detect_to_table(
 
     Raises:
         ModelError: the detector cannot encode the phrases.
+        SettingsError: it can read none of them.
         DataError: the mirror cannot be reached.
         WorkspaceError: the folder cannot be written.
     """
     settings = settings or DetectSettings()
-    queries = detector.encode(vocabulary.phrases)
+    queries = encode_vocabulary(detector, vocabulary)
     folder = path.with_name(f"{path.stem}-shards")
     base = fingerprint(detector.fingerprint(), list(queries.phrases))
     ids, paths = dataset.ids, dataset.image_paths()
@@ -103,6 +104,24 @@ def detect_to_table(
         if mirror is not None:
             mirror.send([files[number], _note(files[number])], states[number])
     return _merge(dataset, queries, vocabulary, files, path, states)
+
+
+def encode_vocabulary(detector: Detector[Encoded], vocabulary: Vocabulary) -> Queries[Encoded]:
+    """A vocabulary as a detector reads it.
+
+    Raises:
+        ModelError: the detector cannot encode the phrases.
+        SettingsError: it cannot read any of them: that nothing is seen would say nothing about the images.
+    """
+    queries = detector.encode(vocabulary.phrases)
+    if queries.removed and not queries.phrases:
+        count, first = len(queries.removed), queries.removed[0]
+        raise SettingsError(
+            f"the detector can read none of the {count} phrases (the first is {first.reason})",
+            where=detector.spec,
+            now="give shorter ones",
+        )
+    return queries
 
 
 def _note(shard: Path) -> Path:

@@ -19,13 +19,14 @@ from despur.backbones.protocol import Backbone
 from despur.birdland.detector_model import DETECTED, load_small_detector
 from despur.data.examples import SPLITS, Dataset
 from despur.data.images import fingerprint_images
-from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
 from despur.detect import (
     DetectSettings,
     Searched,
     Vocabulary,
     column_detections,
     detect_to_table,
+    encode_vocabulary,
     expect_detector,
     load_detector,
     load_vocabulary,
@@ -98,11 +99,13 @@ class Search:
             return Vocabulary(tuple(attribute.name for attribute in self.dataset.attributes))
         vocabulary = read_vocabulary(self.settings.vocabulary)
         vocabulary = vocabulary.without(named_classes(vocabulary, self.dataset.classes))
-        if self.settings.synonyms is not None:
+        if self.settings.synonyms is not None and vocabulary.phrases:
             vocabulary = _without_synonyms(self.embedded, vocabulary, self.settings.synonyms)
         if not vocabulary.phrases:
             where = ", ".join(self.settings.vocabulary)
-            raise SettingsError("every phrase names a class", where=where, now="give another vocabulary")
+            only_named = self.settings.synonyms is None
+            what = "every phrase names a class" if only_named else "every phrase names a class or is close to one"
+            raise SettingsError(what, where=where, now="give another vocabulary")
         return vocabulary
 
     @cached_property
@@ -159,7 +162,7 @@ class Search:
 
     def _tag(self, tagger: Tagger, path: Path) -> Searched:
         """Ask the model itself, from the features that are there already: no image is read again."""
-        queries = tagger.encode(self.vocabulary.phrases)
+        queries = encode_vocabulary(tagger, self.vocabulary)
         ids, images = self.dataset.ids, self.dataset.table["image"].to_pylist()
         spans = cut(len(ids), PREDICTED_AT_ONCE)
         parts: list[pa.Table] = []
@@ -238,7 +241,7 @@ def check_search(settings: SearchSettings) -> None:
 def _without_synonyms(embedded: EmbeddedImages, vocabulary: Vocabulary, cosine: float) -> Vocabulary:
     """Without what the text tower of the model under study cannot tell from a class."""
     tagger = Tagger(embedded.backbone)
-    queries = tagger.encode(vocabulary.phrases)
+    queries = encode_vocabulary(tagger, vocabulary)
     readable = Vocabulary(queries.phrases, vocabulary.removed + queries.removed)
     classes = tagger.encode(embedded.dataset.classes)
     close = near_synonyms(readable, queries.encoded[:-1], classes.phrases, classes.encoded[:-1], cosine)
@@ -268,8 +271,10 @@ def detect_stage(
     Raises:
         DataError: more than ``max_unreadable`` of the images cannot be judged; or the split or attribute is not there.
         ModelError: the detector cannot be had.
-        SettingsError: the detector or a vocabulary is unknown, or there is no image for actors to look at.
+        SettingsError: the detector or a vocabulary is unknown, the detector can read no phrase, ``max_unreadable`` is
+            no share, or there is no image for actors to look at.
     """
+    check_share(max_unreadable)
     settings = settings or SearchSettings()
     if actors is not None and settings.detector in (COLUMN, TAGGER):
         raise SettingsError(
