@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from despur.data.quarantine import QUARANTINE_SCHEMA, check_unreadable, quarantine_table
-from despur.errors import DataError
+from despur.data.quarantine import QUARANTINE_SCHEMA, check_share, check_unreadable, quarantine_table
+from despur.errors import DataError, SettingsError
 
 FOUR = quarantine_table([(str(n), f"{n}.jpg", "it is cut short") for n in range(4)])
 
@@ -38,3 +38,11 @@ def test_the_user_may_accept_more() -> None:
     check_unreadable(FOUR, total=8, max_unreadable=0.5)
     with pytest.raises(DataError):
         check_unreadable(FOUR, total=8, max_unreadable=0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), float("inf")])
+def test_a_share_outside_0_to_1_is_refused_as_such(share: float) -> None:
+    with pytest.raises(SettingsError, match="is no share of the images"):
+        check_share(share)
+    with pytest.raises(SettingsError, match="is no share of the images"):
+        check_unreadable(quarantine_table([]), total=51, max_unreadable=share)

@@ -74,6 +74,7 @@ def embed(
     from functools import partial
 
     from despur.catalog import choose_device, load_backbone, load_dataset
+    from despur.data.quarantine import check_share
     from despur.features.batching import EmbedChoices
     from despur.features.engines import choose_engine
     from despur.features.mirror import named_mirror
@@ -94,6 +95,7 @@ def embed(
         RaySettings, {"actors": actors, "address": address, "num_gpus": num_gpus, "num_cpus": num_cpus}, where="engine"
     )
     wording = read_wording(prompts)
+    check_share(max_unreadable)
     where = choose_device(device)
     load = partial(
         load_backbone,

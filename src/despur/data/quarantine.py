@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from despur.errors import DataError
+from despur.errors import DataError, SettingsError
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -30,6 +30,16 @@ def quarantine_table(entries: Iterable[tuple[str, str, str]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
+def check_share(max_unreadable: float) -> None:
+    """Refuse an accepted share of unreadable images that is outside [0, 1].
+
+    Raises:
+        SettingsError: it is.
+    """
+    if not 0.0 <= max_unreadable <= 1.0:
+        raise SettingsError(f"{max_unreadable} is no share of the images", where="max_unreadable", now="give 0 to 1")
+
+
 def check_unreadable(quarantine: pa.Table, total: int, max_unreadable: float = MAX_UNREADABLE) -> None:
     """Stop where more of the images are unreadable than the user accepts.
 
@@ -40,7 +50,9 @@ def check_unreadable(quarantine: pa.Table, total: int, max_unreadable: float = M
 
     Raises:
         DataError: naming how many, and the first three with their reasons.
+        SettingsError: the share is none.
     """
+    check_share(max_unreadable)
     count = quarantine.num_rows
     if count <= max_unreadable * total:
         return

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from despur.data.examples import SPLITS
 from despur.data.images import UnreadableImage, read_image
 from despur.data.paths import absolute
-from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
 from despur.data.waterbirds import COLUMNS
 from despur.data.waterbirds_plan import Scene, find_backgrounds, plan_scenes, read_birds
 from despur.errors import DataError, SettingsError
@@ -72,6 +72,7 @@ def build_waterbirds(
         raise SettingsError(f"the share is {share:g}", now="give one from 0 to 1")
     if seed < 0:
         raise SettingsError(f"the seed is {seed}", now="give one of 0 or more")
+    check_share(max_unreadable)
     cub, places, out = _cub(absolute(cub)), absolute(places), absolute(out)
     masks = next((home / "segmentations" for home in (cub, cub.parent) if (home / "segmentations").is_dir()), None)
     if masks is None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
 from despur.data.images import fingerprint_images
-from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
 from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
@@ -47,7 +47,9 @@ def embed_stage(
 
     Raises:
         DataError: more than ``max_unreadable`` of the images cannot be read, or the mirror cannot be reached.
+        SettingsError: ``max_unreadable`` is no share.
     """
+    check_share(max_unreadable)
     settings = settings or EmbedSettings()
     contents = images_fingerprint(dataset.image_paths(), progress)
     table = to_arrow(dataset)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
-from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
 from despur.detect import DetectSettings
 from despur.explain.measure import explanation_report
 from despur.features.batching import EmbedChoices
@@ -67,6 +67,7 @@ def embed(
         SettingsError: a setting means nothing, or the prompts name what the dataset has not.
         DataError: more than ``max_unreadable`` of the images cannot be read.
     """
+    check_share(max_unreadable)
     asked = checked(EmbedChoices, {"batch_size": batch_size, "precision": precision}, where="embed")
     wording = read_wording(None if prompts is None else Path(prompts))
     if prompts is not None:
@@ -112,6 +113,7 @@ def detect(
     Raises:
         DespurError: the detector or vocabulary is unknown or cannot be had, or too many images cannot be judged.
     """
+    check_share(max_unreadable)
     specs = (vocabulary,) if isinstance(vocabulary, str) else tuple(vocabulary)
     chosen = checked(SearchSettings, {"detector": detector, "vocabulary": specs, **settings}, where="detect")
     search = Search(embedded, chosen)
