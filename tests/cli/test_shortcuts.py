@@ -63,7 +63,7 @@ def test_what_is_up_to_date_is_not_computed_again(own_work: Path, despur) -> Non
         (("rank", "--order", "intervall"), "did you mean 'interval'"),
         (("rank", "--top", "0"), "top"),
         (("rank", "--rows", "-3"), "--rows"),
-        (("detect", "--max-unreadable", "nan"), "nan is no share of the images"),
+        (("detect", "--max-unreadable", "nan"), "--max-unreadable"),
         (("detect", "--vocabulary", "nonsense"), "birdland"),
     ],
 )

@@ -18,16 +18,16 @@ def test_the_table_keeps_every_entry_in_order() -> None:
 
 def test_an_empty_quarantine_is_a_table_too() -> None:
     assert quarantine_table([]).schema == QUARANTINE_SCHEMA
-    check_unreadable(quarantine_table([]), total=0)
+    check_unreadable(quarantine_table([]), total=0, where="folder:x")
 
 
 def test_one_in_a_hundred_may_be_unreadable() -> None:
-    check_unreadable(FOUR, total=400)
+    check_unreadable(FOUR, total=400, where="folder:x")
 
 
 def test_more_stop_the_run_and_the_first_three_are_named() -> None:
-    with pytest.raises(DataError, match="4 of 399 images cannot be read") as caught:
-        check_unreadable(FOUR, total=399)
+    with pytest.raises(DataError, match=r"^folder:x: 4 of 399 images cannot be read") as caught:
+        check_unreadable(FOUR, total=399, where="folder:x")
     message = str(caught.value)
     assert "0.jpg (it is cut short); 1.jpg (it is cut short); 2.jpg (it is cut short); ..." in message
     assert "3.jpg" not in message
@@ -35,9 +35,9 @@ def test_more_stop_the_run_and_the_first_three_are_named() -> None:
 
 
 def test_the_user_may_accept_more() -> None:
-    check_unreadable(FOUR, total=8, max_unreadable=0.5)
+    check_unreadable(FOUR, total=8, max_unreadable=0.5, where="folder:x")
     with pytest.raises(DataError):
-        check_unreadable(FOUR, total=8, max_unreadable=0)
+        check_unreadable(FOUR, total=8, max_unreadable=0, where="folder:x")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), float("inf")])
@@ -45,4 +45,4 @@ def test_a_share_outside_0_to_1_is_refused_as_such(share: float) -> None:
     with pytest.raises(SettingsError, match="is no share of the images"):
         check_share(share)
     with pytest.raises(SettingsError, match="is no share of the images"):
-        check_unreadable(quarantine_table([]), total=51, max_unreadable=share)
+        check_unreadable(quarantine_table([]), total=51, max_unreadable=share, where="folder:x")

@@ -96,6 +96,12 @@ def test_a_probe_names_no_other_classes(mine: Embedded, others: Path) -> None:
     assert metrics(mine, RUN)["retained"] is not None
 
 
+def test_pictures_that_cannot_be_read_stop_it_with_what_this_command_can_do(mine: Embedded, others: Path) -> None:
+    (others / "boat" / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"others: 1 of 12 images cannot be read.*; mend or remove them$"):
+        retain_stage(mine, f"folder:{others}")
+
+
 def test_folders_can_be_called_by_other_names(mine: Embedded, others: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.yaml"
     names.write_text("{boat: sailing boat, tree: waterbird}")

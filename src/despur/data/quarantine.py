@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -30,6 +31,9 @@ def quarantine_table(entries: Iterable[tuple[str, str, str]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
+ACCEPT_MORE = "mend or remove them, or accept more with --max-unreadable"
+
+
 def check_share(max_unreadable: float) -> None:
     """Refuse an accepted share of unreadable images that is outside [0, 1].
 
@@ -40,13 +44,22 @@ def check_share(max_unreadable: float) -> None:
         raise SettingsError(f"{max_unreadable} is no share of the images", where="max_unreadable", now="give 0 to 1")
 
 
-def check_unreadable(quarantine: pa.Table, total: int, max_unreadable: float = MAX_UNREADABLE) -> None:
+def check_unreadable(
+    quarantine: pa.Table,
+    total: int,
+    max_unreadable: float = MAX_UNREADABLE,
+    *,
+    where: str | Path,
+    now: str = ACCEPT_MORE,
+) -> None:
     """Stop where more of the images are unreadable than the user accepts.
 
     Args:
         quarantine: as :func:`quarantine_table` makes it.
         total: how many images the dataset lists, the unreadable ones included.
         max_unreadable: accepted share, in [0, 1].
+        where: the dataset's spec or folder, for the message.
+        now: what to do, for the message; by default what a command with ``--max-unreadable`` advises.
 
     Raises:
         DataError: naming how many, and the first three with their reasons.
@@ -60,5 +73,6 @@ def check_unreadable(quarantine: pa.Table, total: int, max_unreadable: float = M
     raise DataError(
         f"{count} of {total} images cannot be read, more than the {max_unreadable:.3g} share accepted: "
         f"{named}{'; ...' if count > 3 else ''}",
-        now="mend or remove them, or accept more with --max-unreadable",
+        where=where,
+        now=now,
     )

@@ -137,7 +137,7 @@ def _build(
     ]
     quarantine = quarantine_table(lost)
     write_parquet(out / "quarantine.parquet", quarantine)
-    check_unreadable(quarantine, len(scenes), max_unreadable)
+    check_unreadable(quarantine, len(scenes), max_unreadable, where=out)
     for name in ("images.txt", "bounding_boxes.txt"):
         if (cub / name).is_file():
             with write_whole(out / name) as temporary:

@@ -294,7 +294,8 @@ def detect_stage(
                     shutil.copyfile(detections_path(other), temporary)
                 return
         searched = begun.run(path, search)
-        check_unreadable(quarantine_table(searched.quarantined), len(begun.dataset), max_unreadable)
+        quarantine = quarantine_table(searched.quarantined)
+        check_unreadable(quarantine, len(begun.dataset), max_unreadable, where=begun.dataset.spec)
 
     return run_stage(
         embedded.workspace,

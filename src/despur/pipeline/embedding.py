@@ -77,7 +77,7 @@ def embed_stage(
         )
         quarantine = quarantine_table(store.unreadable)
         write_parquet(workspace.path("quarantine.parquet"), quarantine)
-        check_unreadable(quarantine, len(dataset), max_unreadable)
+        check_unreadable(quarantine, len(dataset), max_unreadable, where=dataset.spec)
         with write_whole(folder / "heads.safetensors") as temporary:
             save_file(backbone.heads(), temporary)
         write_parquet(workspace.path("examples.parquet"), to_arrow(_readable(dataset, store)))

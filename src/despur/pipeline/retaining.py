@@ -14,7 +14,7 @@ from despur.backbones.heads import Heads
 from despur.backbones.prompts import fill
 from despur.data.examples import Dataset, make_dataset
 from despur.data.folder import load_test_folder
-from despur.data.quarantine import MAX_UNREADABLE, check_unreadable, quarantine_table
+from despur.data.quarantine import check_unreadable, quarantine_table
 from despur.data.synsets import choose_synsets, thousand
 from despur.errors import DataError, SettingsError, nearest
 from despur.features.encode import encode_texts
@@ -62,7 +62,7 @@ def retain_stage(embedded: Embedded, spec: str, names: str | None = None) -> boo
         store = embed_to_store(
             dataset, embedded.backbone, folder, state=fingerprint(contents, encoder), progress=embedded.progress
         )
-        check_unreadable(quarantine_table(store.unreadable), len(dataset), MAX_UNREADABLE)
+        check_unreadable(quarantine_table(store.unreadable), len(dataset), where=spec, now="mend or remove them")
         texts = TextStore(folder / "texts.safetensors", encoder)
         templates = embedded.wording.templates
         features = texts.features(

@@ -84,7 +84,7 @@ def embed(
     )
     ids, images = dataset.ids, dataset.table["image"].to_pylist()
     lost = [(ids[row], images[row], reason) for batch in batches for row, reason in batch.unreadable]
-    check_unreadable(quarantine_table(lost), len(dataset), max_unreadable)
+    check_unreadable(quarantine_table(lost), len(dataset), max_unreadable, where=dataset.spec)
     kept = np.array([row for batch in batches for row in batch.rows], dtype=np.int64)
     features = torch.cat([batch.features for batch in batches if batch.rows])
     return InMemory(dataset.rows(kept), backbone, features, device=backbone.device, wording=wording, progress=progress)
@@ -120,7 +120,8 @@ def detect(
     with TemporaryDirectory(prefix="despur-") as folder:
         path = Path(folder) / "detections.parquet"
         searched = search.run(path, checked(DetectSettings, {"batch_size": batch_size}, where="detect"))
-        check_unreadable(quarantine_table(searched.quarantined), len(search.dataset), max_unreadable)
+        quarantine = quarantine_table(searched.quarantined)
+        check_unreadable(quarantine, len(search.dataset), max_unreadable, where=search.dataset.spec)
         table = read_parquet(path)
     if chosen.split is None:
         return table
