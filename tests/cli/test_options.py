@@ -47,6 +47,19 @@ def test_a_seed_that_nothing_can_draw_from(seed: int, own_work: Path, tmp_path: 
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_unreadable_images_is_a_share(share: float, own_work: Path, tmp_path: Path, despur) -> None:
+    for command in (
+        ("embed", "birdland", "--model", "birdland:resnet", "-w", tmp_path / "new"),
+        ("detect", "-w", own_work),
+        ("datasets", "build-waterbirds", tmp_path, tmp_path, tmp_path / "new"),
+    ):
+        refused = despur(*command, "--max-unreadable", share)
+        assert refused.exit_code == 2
+        assert "--max-unreadable" in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_device_that_holds_no_numbers(own_work: Path, despur, refused) -> None:
     refused(despur("evaluate", "-w", own_work, "--device", "meta"), "'meta'", "--device cpu")
 

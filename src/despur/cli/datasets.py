@@ -31,7 +31,9 @@ def build(
     share: Annotated[
         float, typer.Option(help="Share of the training birds before their own place; the rest is balanced.")
     ] = 0.95,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the birds that may be left out.")] = 0.01,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the birds that may be left out.")
+    ] = 0.01,
     device: UnusedDeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
