@@ -175,6 +175,12 @@ def test_an_object_of_another_class_gives_the_box_only_where_there_is_no_other(r
     assert found == [[1, 1, 9, 9], [2, 2, 8, 8], None]
 
 
+def test_what_an_unpacker_hides_beside_the_images_is_no_image(root: Path) -> None:
+    write(root / "train" / PACIFIER / f"._{PACIFIER}_0.JPEG")  # macOS leaves these
+    write(root / "val" / BOTTLE / f"._{validation_name(1)}.JPEG")
+    assert not any("._" in name for name in load_imagenet(root, classes=["680", "898"]).ids)
+
+
 @pytest.mark.parametrize("text", ["<annotation>", annotation("x", (1, 1, 2, 2)).replace("2<", "two<"), ""])
 def test_an_annotation_that_cannot_be_read_is_named(root: Path, text: str) -> None:
     write(root / "boxes" / f"{PACIFIER}_0.xml", text)

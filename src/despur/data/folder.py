@@ -39,11 +39,15 @@ def subfolders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Every image below a class's folder, sorted; nothing hidden. A link to nowhere counts, and is quarantined."""
+def image_files(folder: Path, *, deep: bool = True) -> list[Path]:
+    """Every image in a folder, sorted; nothing hidden. A link to nowhere counts, and is quarantined.
+
+    Args:
+        deep: those in folders below it too.
+    """
     return sorted(
         file
-        for file in folder.rglob("*")
+        for file in (folder.rglob("*") if deep else folder.iterdir())
         if file.suffix.lower() in SUFFIXES
         and not file.is_dir()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from despur.data.annotations import largest_box, read_annotation
 from despur.data.delimited import check_columns, read_delimited
 from despur.data.examples import Box, Dataset, make_dataset
-from despur.data.folder import SUFFIXES
+from despur.data.folder import image_files
 from despur.data.paths import absolute
 from despur.data.presence import read_presence
 from despur.data.splits import check_splits, hold_out
@@ -136,15 +136,11 @@ def _present(train: Path, spec: str) -> list[str]:
     return wnids
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.is_dir())
-
-
 def _train(folder: Path, wnids: Sequence[str]) -> Iterator[Photograph]:
     for wnid in wnids:
         if not (folder / wnid).is_dir():
             raise DataError(f"the class {wnid} ({thousand()[wnid]}) has no folder", where=folder, now="unpack it there")
-        for file in _files(folder / wnid):
+        for file in image_files(folder / wnid, deep=False):
             yield Photograph(file, wnid, "train")
 
 
@@ -153,11 +149,11 @@ def _val(root: Path, folder: Path, wnids: Sequence[str], annotations: Path | Non
     if any((folder / wnid).is_dir() for wnid in wnids):
         for wnid in wnids:
             if (folder / wnid).is_dir():
-                for file in _files(folder / wnid):
+                for file in image_files(folder / wnid, deep=False):
                     yield Photograph(file, wnid, "val")
         return
     shown = _solution(root)
-    for file in _files(folder):
+    for file in image_files(folder, deep=False):
         wnid = shown.get(file.stem) if shown else _annotated(file, annotations)
         if wnid is not None and wnid in wnids:
             yield Photograph(file, wnid, "val")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from despur.data.examples import SPLITS
-from despur.data.folder import SUFFIXES
+from despur.data.folder import image_files
 from despur.data.paths import check_inside
 from despur.data.waterbirds import read_numbered
 from despur.errors import DataError
@@ -95,7 +95,7 @@ def _category(places: Path, category: str) -> list[str]:
         for way in ways:
             folder = places / home / way
             if folder.is_dir():
-                files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+                files = image_files(folder)
                 if files:
                     return [file.relative_to(places).as_posix() for file in files]
     raise DataError(
