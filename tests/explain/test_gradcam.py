@@ -15,8 +15,8 @@ from despur.backbones.heads import attention_pool, class_embeddings, class_logit
 from despur.backbones.open_clip import OpenClipBackbone, load_open_clip
 from despur.backbones.protocol import LayerOutput
 from despur.explain import gradcam
-from despur.explain.gradcam import channel_weights, class_maps, explained_classes, layer_maps
-from despur.explain.maps import upsample_maps
+from despur.explain.gradcam import class_maps, explained_classes, layer_maps
+from despur.explain.maps import scale_maps, upsample_maps
 
 TEXT = {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 2, "layers": 1}
 VISION = {
@@ -149,38 +149,38 @@ def test_the_maps_of_stacked_runs_are_those_of_each_run_alone(kind: str, trainab
         torch.testing.assert_close(maps[run // 2, run % 2], alone, atol=1e-4, rtol=0)  # batched sums round otherwise
 
 
-def weights_of(backbone: OpenClipBackbone, heads: dict[str, Tensor], pixels: Tensor, prompts: Tensor) -> Tensor:
-    return channel_weights(backbone, heads, backbone.trunk(pixels), explained_classes(heads, prompts))
-
-
 def maps_of(backbone: OpenClipBackbone, heads: dict[str, Tensor], output: LayerOutput, prompts: Tensor) -> Tensor:
     return layer_maps(backbone, heads, output, explained_classes(heads, prompts))
 
 
-def gradients_by_loop(
-    backbone: OpenClipBackbone, heads: dict[str, Tensor], pixels: Tensor, prompts: Tensor, scale: float
+def maps_by_loop(
+    backbone: OpenClipBackbone, heads: dict[str, Tensor], pixels: Tensor, prompts: Tensor, temperature: float
 ) -> Tensor:
-    """[classes, images, channels]: one ordinary backward pass a class, averaged over the grid's positions."""
+    """[images, classes, height, width]: one ordinary backward pass a class, and the channels weighed one by one."""
     output = backbone.trunk(pixels)
     leaf = output.activations.clone().requires_grad_()
     features = backbone.finish(replace(output, activations=leaf))
-    logits = class_logits({**heads, "logit_scale": torch.tensor(scale).log()}, features, prompts)
-    rows: list[Tensor] = []
+    logits = class_logits({**heads, "logit_scale": torch.tensor(1 / temperature).log()}, features, prompts)
+    maps: list[Tensor] = []
     for label in range(logits.shape[-1]):
         (gradient,) = torch.autograd.grad(logits[:, label].sum(), leaf, retain_graph=True)
-        rows.append(output.spatial(gradient).mean((-2, -1)))
-    return torch.stack(rows)
+        weights = output.spatial(gradient).mean((-2, -1))
+        channels = output.spatial(output.activations).unbind(-3)
+        weighed = sum(weight[:, None, None] * channel for weight, channel in zip(weights.T, channels, strict=True))
+        maps.append(scale_maps(weighed.relu().flatten(-2)).unflatten(-1, output.grid))
+    return torch.stack(maps, dim=1)
 
 
 @pytest.mark.parametrize(
     ("kind", "trainable"), [("resnet", "projection"), ("resnet", "attention-pool"), ("vit", "projection")]
 )
-def test_channel_weights_are_the_spatial_mean_of_the_gradient(kind: str, trainable: str):
+def test_maps_weigh_channels_by_the_spatial_mean_of_the_gradient(kind: str, trainable: str):
     backbone = small_backbone(kind, trainable)
     pixels, prompts = some_pixels(backbone, 2), some_prompts(backbone, 3)
-    weights = weights_of(backbone, backbone.heads(), pixels, prompts)
-    expected = gradients_by_loop(backbone, backbone.heads(), pixels, prompts, scale=100.0)
-    torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    maps = class_maps(backbone, backbone.heads(), pixels, prompts)
+    expected = maps_by_loop(backbone, backbone.heads(), pixels, prompts, temperature=0.01)
+    assert expected.amax() > 0.9
+    torch.testing.assert_close(maps, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
@@ -189,12 +189,12 @@ def test_a_probe_is_explained_by_its_own_logit(kind: str):
     pixels, unread = some_pixels(backbone, 2), some_prompts(backbone, 1)
     width = backbone.image_features(pixels).shape[-1]
     probes = {"probe.weight": drawn(2, 3, width, seed=5), "probe.bias": torch.zeros(2, 3)}
-    weights = weights_of(backbone, probes, pixels, unread)
-    assert weights.shape[:3] == (2, 3, 2)
+    maps = class_maps(backbone, probes, pixels, unread)
+    assert maps.shape[:3] == (2, 2, 3)
     for run in range(2):
         alone = {name: value[run] for name, value in probes.items()}
-        expected = gradients_by_loop(backbone, alone, pixels, unread, scale=100.0)
-        torch.testing.assert_close(weights[run], expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        expected = maps_by_loop(backbone, alone, pixels, unread, temperature=0.01)
+        torch.testing.assert_close(maps[run], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

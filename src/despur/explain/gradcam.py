@@ -20,7 +20,7 @@ from despur.backbones.heads import Heads, attention_pool, class_embeddings, clas
 from despur.backbones.protocol import Backbone, LayerOutput
 from despur.explain.maps import scale_maps
 
-__all__ = ["channel_weights", "class_maps", "explained_classes", "feature_gradients", "flatten_runs", "layer_maps"]
+__all__ = ["CLASSES", "class_maps", "explained_classes", "feature_gradients", "flatten_runs", "layer_maps"]
 
 LOGIT_SCALE = 100.0
 """The explained logit is 100 × cosine, whatever temperature a run has learned."""
@@ -65,28 +65,12 @@ def layer_maps(
     """
     output = output.in_float32()
     activations = output.spatial(output.activations.detach()).flatten(-2)
-    runs, weights = _weights_by_runs(backbone, heads, output, classes)
-    maps = torch.cat([scale_maps(torch.einsum("rcnk,nkp->rncp", part, activations).relu()) for part in weights])
-    return maps.reshape(*runs, *maps.shape[1:3], *output.grid)
-
-
-def channel_weights(
-    backbone: Backbone, heads: Heads, output: LayerOutput, classes: Float[Tensor, "*runs classes dim"] | None
-) -> Float[Tensor, "*runs classes images channels"]:
-    """Spatial mean of each class logit's gradient at the explained layer: Grad-CAM's weight of each channel."""
-    runs, weights = _weights_by_runs(backbone, heads, output, classes)
-    whole = torch.cat(list(weights))
-    return whole.reshape(*runs, *whole.shape[1:])
-
-
-def _weights_by_runs(
-    backbone: Backbone, heads: Heads, output: LayerOutput, classes: Tensor | None
-) -> tuple[tuple[int, ...], Iterator[Float[Tensor, "some_runs classes images channels"]]]:
-    """The runs dimensions, and the channel weights of a few runs after the other, as memory allows."""
     runs, flat = flatten_runs(heads, classes)
     gradients = _pooled_gradients if "pool.c.weight" in heads else _projected_gradients
-    positions = math.prod(output.grid)
-    return runs, (part / positions for part in gradients(backbone, flat, output))
+    # Grad-CAM's weight of a channel: the gradient's mean over the grid.
+    weights = (part / math.prod(output.grid) for part in gradients(backbone, flat, output))
+    maps = torch.cat([scale_maps(torch.einsum("rcnk,nkp->rncp", part, activations).relu()) for part in weights])
+    return maps.reshape(*runs, *maps.shape[1:3], *output.grid)
 
 
 def _zero_shift(output: LayerOutput) -> Float[Tensor, "images channels"]:
