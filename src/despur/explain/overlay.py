@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from despur.explain.maps import upsample_maps
 
-__all__ = ["Palette", "colour_table", "contours", "overlay", "with_outline"]
+__all__ = ["colour_table", "contours", "overlay", "with_outline"]
 
 NO_EVIDENCE = "map is zero"
 """Stands on the picture of a map that is 0 everywhere: nothing in the image speaks for the class."""
@@ -21,18 +20,13 @@ NO_EVIDENCE = "map is zero"
 LEVELS = (0.25, 0.5, 0.75)
 """Heights of the map that contour lines are drawn at."""
 
-Palette = Literal["viridis", "inferno"]
-
-CONTROL_POINTS: dict[Palette, str] = {
-    "viridis": "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725",
-    "inferno": "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4",
-}
-"""Evenly spaced colours of Smith and van der Walt's perceptually uniform maps (matplotlib, CC0)."""
+VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
+"""Evenly spaced colours of Smith and van der Walt's perceptually uniform map (matplotlib, CC0)."""
 
 
-def colour_table(palette: Palette = "viridis") -> UInt8[np.ndarray, "256 3"]:
-    """256 RGB colours from low to high, interpolated between the palette's published ones; lightness rises evenly."""
-    points = np.array([list(bytes.fromhex(colour)) for colour in CONTROL_POINTS[palette].split()], dtype=np.float64)
+def colour_table() -> UInt8[np.ndarray, "256 3"]:
+    """256 RGB colours from low to high, interpolated between viridis's published ones; lightness rises evenly."""
+    points = np.array([list(bytes.fromhex(colour)) for colour in VIRIDIS.split()], dtype=np.float64)
     places = np.linspace(0, len(points) - 1, 256)
     channels = [np.interp(places, np.arange(len(points)), points[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=1).round().astype(np.uint8)
@@ -43,7 +37,6 @@ def overlay(
     saliency: Float[Tensor, "height width"],
     *,
     alpha: float = 0.5,
-    palette: Palette = "viridis",
     outline: Bool[np.ndarray, "rows columns"] | None = None,
 ) -> Image.Image:
     """The photograph with the map's colours blended over it; a map that is 0 everywhere says so on the picture.
@@ -56,13 +49,10 @@ def overlay(
     """
     size = (image.height, image.width)
     values = upsample_maps(saliency.detach().float().cpu(), size)
-    colours = torch.from_numpy(colour_table(palette))[(values.clamp(0, 1) * 255).round().long()].numpy()
+    colours = torch.from_numpy(colour_table())[(values.clamp(0, 1) * 255).round().long()].numpy()
     photograph = np.asarray(image.convert("RGB"), dtype=np.float32)
     blended = np.rint((1 - alpha) * photograph + alpha * colours).astype(np.uint8)
-    laid = Image.fromarray(blended)
-    if not values.any():
-        _say_nothing_is_seen(laid)
-    return laid if outline is None else with_outline(laid, outline)
+    return _finished(Image.fromarray(blended), values.numpy(), outline)
 
 
 def contours(
@@ -70,7 +60,6 @@ def contours(
     saliency: Float[Tensor, "height width"],
     *,
     levels: Sequence[float] = LEVELS,
-    palette: Palette = "viridis",
     outline: Bool[np.ndarray, "rows columns"] | None = None,
 ) -> Image.Image:
     """The photograph with lines where the map crosses the levels, each in its level's colour with a dark rim.
@@ -80,14 +69,20 @@ def contours(
     it.
     """
     values = upsample_maps(saliency.detach().float().cpu(), (image.height, image.width)).numpy()
-    table = colour_table(palette)
+    table = colour_table()
     drawn = np.array(image.convert("RGB"))
     for level in levels:
         above = values >= level
         line = _edge(above)
         drawn[_grown(line) & ~above] = 0
         drawn[line] = table[round(level * 255)]
-    laid = Image.fromarray(drawn)
+    return _finished(Image.fromarray(drawn), values, outline)
+
+
+def _finished(
+    laid: Image.Image, values: Float[np.ndarray, "rows columns"], outline: Bool[np.ndarray, "rows columns"] | None
+) -> Image.Image:
+    """The picture with what a reader needs beside the map: that it is empty, and where the object is."""
     if not values.any():
         _say_nothing_is_seen(laid)
     return laid if outline is None else with_outline(laid, outline)
