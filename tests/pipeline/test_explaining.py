@@ -188,3 +188,8 @@ def test_both_figures_are_written_as_png_and_svg(own: Embedded):
     words = " ".join(" ".join(ElementTree.parse(files[3]).getroot().itertext()).split())
     for wanted in ("photograph", "landbird on water", "waterbird on land", "at random (seed 0)", "says"):
         assert wanted in words
+
+
+def test_a_seed_that_nothing_can_be_drawn_by_is_refused_for_figures(own: Embedded):
+    with pytest.raises(SettingsError, match="seed"):
+        write_figures(own, seed=-1)

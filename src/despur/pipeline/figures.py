@@ -18,6 +18,7 @@ from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import Split, accuracy_of, split_of
 from despur.pipeline.explaining import compared_runs
+from despur.pipeline.settings import ExplainSettings, checked
 from despur.pipeline.strips import AT_RANDOM, Seen, chosen_of_groups, how_chosen
 from despur.pipeline.training import load_runs
 from despur.workspace import write_whole
@@ -48,8 +49,10 @@ def write_figures(
 
     Raises:
         WorkspaceError: nothing is trained or evaluated yet.
+        SettingsError: there is no such map method, or nothing can be drawn by that seed.
         ModelError: the map method means nothing on this model.
     """
+    checked(ExplainSettings, {"seed": seed, "batch_size": batch_size}, where="figures")
     runs = load_runs(embedded.workspace)
     if PRETRAINED.name not in runs:
         raise WorkspaceError(
