@@ -263,3 +263,33 @@ def test_detected_objects_stand_in_where_nothing_is_marked_and_are_no_ground_tru
 def test_maps_that_need_attention_are_refused_before_an_image_is_read(patches: Dataset):
     with pytest.raises(ModelError, match="rollout"):
         measure_explanations(ColourBackbone(), [random_runs(1)], patches, COLOURS, method=ROLLOUT)
+
+
+def sideways(folder: Path, *, orientation: int, mask_size: tuple[int, int]) -> Dataset:
+    """A photograph stored on its side, red where its mask, drawn on the stored pixels, says that the object is."""
+    stored = np.zeros((SIDE, 2 * SIDE, 3), dtype=np.uint8)
+    stored[:8, 8:16] = PALETTE[0]
+    stored[12:, 20:24] = PALETTE[1]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(folder / "photo.png", exif=exif)
+    mask = Image.fromarray(np.ascontiguousarray(stored[..., 0])).resize(mask_size, Image.Resampling.NEAREST)
+    mask.save(folder / "mask.png")
+    return dataset_of(folder, [{"image": "photo.png", "label": 0, "mask": "mask.png"}])
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("mask_size", [(32, 16), (16, 8)])
+def test_a_mask_of_the_stored_pixels_is_turned_as_its_photograph_is(
+    tmp_path: Path, orientation: int, mask_size: tuple[int, int]
+):
+    dataset = sideways(tmp_path, orientation=orientation, mask_size=mask_size)
+    measured = measure_explanations(ColourBackbone(), [ColourBackbone().heads()], dataset, COLOURS)
+    assert measured["pointing"][0, 0] == 1
+    assert measured["energy"][0, 0] > 0.6
+
+
+def test_a_mask_that_lies_sideways_to_an_upright_photograph_is_refused(tmp_path: Path):
+    dataset = sideways(tmp_path, orientation=1, mask_size=(16, 32))
+    with pytest.raises(UnreadableImage, match="16 x 32 pixels and its image 32 x 16; turn it upright"):
+        measure_explanations(ColourBackbone(), [ColourBackbone().heads()], dataset, COLOURS)

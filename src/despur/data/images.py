@@ -230,3 +230,37 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
         return np.asarray(np.asarray(image.convert("RGB")).any(axis=2))
     values = np.asarray(image if image.mode == "F" else image.convert("RGB").convert("L"))
     return values >= (0.5 if values.max() <= 1 else 128)
+
+
+def read_mask_of(path: Path, image: Path, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """:func:`read_mask`, upright as its image is.
+
+    Masks are rarely given an EXIF tag of their own. One with the proportions of the pixels that the image is *stored*
+    in, which its tag lays on their side, was drawn on those, and is turned as the image is.
+
+    Args:
+        image: the photograph that it belongs to.
+        size: the upright photograph's (width, height) in pixels.
+
+    Raises:
+        UnreadableImage: with the reason; also where it has its image's pixels with width and height traded, and no tag
+            says why.
+    """
+    mask = read_mask(path)
+    height, width = mask.shape
+    if not _alike((height, width), size) or _alike((width, height), size):
+        return mask
+    with open_binary(image) as file, Image.open(file, formats=FORMATS) as stored:
+        orientation = _orientation(stored)
+    if orientation in SIDEWAYS:
+        return np.asarray(Image.fromarray(mask.astype(np.uint8)).transpose(UPRIGHT[orientation]), dtype=np.bool_)
+    if (height, width) == size:
+        raise UnreadableImage(
+            f"it has {width} x {height} pixels and its image {size[0]} x {size[1]}", where=path, now="turn it upright"
+        )
+    return mask
+
+
+def _alike(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have the same proportions, up to a pixel of rounding in the first."""
+    return abs(first[0] - first[1] * second[0] / second[1]) < 1

@@ -17,7 +17,7 @@ from torch import Tensor
 from despur.backbones.heads import Heads
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Box, Dataset
-from despur.data.images import read_image, read_mask
+from despur.data.images import read_image, read_mask_of
 from despur.explain.aiou import soft_iou_upsampled
 from despur.explain.elsewhere import map_shares
 from despur.explain.gradcam import explained_classes, flatten_runs
@@ -128,7 +128,7 @@ def _load(example: _Example, backbone: Backbone) -> tuple[Tensor, Tensor, Tensor
     """The encoder's input, and on it the object's mask and the attribute's."""
     image = read_image(example.image)
     if example.is_marked:
-        mask = None if example.mask is None else read_mask(example.mask)
+        mask = None if example.mask is None else read_mask_of(example.mask, example.image, image.size)
         seen = object_as_seen(image.size, backbone.framing, box=example.box, mask=mask)
     else:
         seen = places_as_seen(example.objects, image.size, backbone.framing)

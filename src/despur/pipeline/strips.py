@@ -14,7 +14,7 @@ from PIL import Image
 
 from despur.backbones.heads import class_logits
 from despur.data.examples import Dataset
-from despur.data.images import read_image, read_mask
+from despur.data.images import read_image, read_mask_of
 from despur.errors import WorkspaceError
 from despur.explain.gradcam import explained_classes
 from despur.explain.method import MapMethod
@@ -94,9 +94,12 @@ def _outlines(embedded: EmbeddedImages, dataset: Dataset, sizes: Sequence[tuple[
         None
         if row["box"] is None and row["mask"] is None
         else object_as_seen(
-            size, framing, box=row["box"], mask=None if row["mask"] is None else read_mask(dataset.root / row["mask"])
+            size,
+            framing,
+            box=row["box"],
+            mask=None if row["mask"] is None else read_mask_of(dataset.root / row["mask"], image, size),
         )
-        for row, size in zip(rows, sizes, strict=True)
+        for row, image, size in zip(rows, dataset.image_paths(), sizes, strict=True)
     ]
 
 
