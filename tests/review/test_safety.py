@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,7 +33,7 @@ def test_names_of_this_machine_are_answered(host: str, review: Open) -> None:
 )
 def test_a_name_that_was_pointed_here_is_not(host: str, review: Open) -> None:
     assert review.client.get("/", headers={"host": host}).status_code in (400, 421)
-    assert not allows_host(host, {"127.0.0.1", "localhost"})
+    assert not allows_host(host, {"127.0.0.1", "localhost", ""})
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,19 @@ def test_on_this_machine_alone_there_is_no_token_and_elsewhere_a_long_one() -> N
         near.listener.close()
         far.listener.close()
     assert [is_loopback(host) for host in ("::1", "127.8.0.1", "0.0.0.0", "example.org")] == [True, True, False, False]
+
+
+def test_a_server_on_every_address_prints_one_that_can_be_opened() -> None:
+    for everywhere in ("", "0.0.0.0"):
+        place = bind(everywhere)
+        place.listener.close()
+        assert place.url.startswith(f"http://{socket.gethostname()}:")
+
+
+@pytest.mark.parametrize("host", ["ü..example", "ü" * 70])
+def test_a_host_that_is_no_name_is_refused_in_a_sentence(host: str) -> None:
+    with pytest.raises(SettingsError, match="--host"):
+        bind(host)
 
 
 def test_a_port_that_is_taken_is_named() -> None:

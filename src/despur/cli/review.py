@@ -65,7 +65,7 @@ def review(
 
         drawer = review_maps(Embedded(opened, choose_device(device)))
     session = Session(opened, name=_user() if name is None else name, is_current=ranking_is_current, maps=drawer)
-    place = bind(host, port, also_known_as=tuple(known_as or ()))
+    place = bind(host, port, known_as=tuple(known_as or ()))
 
     def started() -> None:
         show({"url": place.url}, as_json=as_json, text=lambda: place.url)

@@ -52,7 +52,8 @@ def allows_host(host_header: str, allowed: Collection[str]) -> bool:
     """Whether a request was sent to a name of ours: a page elsewhere whose name was pointed at this address is not
     (DNS rebinding).
     """
-    return name_of(host_header) in allowed
+    name = name_of(host_header)
+    return bool(name) and name in allowed
 
 
 def is_cross_site(headers: Mapping[str, str], scheme: str) -> bool:

@@ -29,13 +29,13 @@ class Place:
     url: str
 
 
-def bind(host: str = "127.0.0.1", port: int = 0, *, also_known_as: tuple[str, ...] = ()) -> Place:
+def bind(host: str = "127.0.0.1", port: int = 0, *, known_as: tuple[str, ...] = ()) -> Place:
     """Take a port; elsewhere than on this machine alone, a token is drawn.
 
     Args:
-        host: address to bind to.
+        host: address to bind to; empty, ``0.0.0.0`` and ``::``: every one that this machine has.
         port: 0: any that is free.
-        also_known_as: further names under which others reach this machine.
+        known_as: further names under which others reach this machine.
 
     Raises:
         SettingsError: the address is not of this machine, or the port is taken.
@@ -45,7 +45,7 @@ def bind(host: str = "127.0.0.1", port: int = 0, *, also_known_as: tuple[str, ..
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:  # TypeError: a name that no encoding of hosts' names holds
         listener.close()
         raise SettingsError(
             f"{host} port {port} cannot be used ({error})", where="review", now="choose another --host or --port"
@@ -53,9 +53,9 @@ def bind(host: str = "127.0.0.1", port: int = 0, *, also_known_as: tuple[str, ..
     taken = listener.getsockname()[1]
     local = is_loopback(host)
     token = None if local else secrets.token_urlsafe(32)
-    everywhere = host in ("0.0.0.0", "::")
+    everywhere = host in ("", "0.0.0.0", "::")
     shown = socket.gethostname() if everywhere else host
-    hosts = LOOPBACK_NAMES | {shown.lower(), host.lower(), *(name.lower() for name in also_known_as)}
+    hosts = LOOPBACK_NAMES | {shown.lower(), host.lower(), *(name.lower() for name in known_as)}
     authority = f"[{shown}]" if ":" in shown else shown
     query = "" if token is None else f"?token={token}"
     return Place(listener, frozenset(hosts), token, f"http://{authority}:{taken}/{query}")
