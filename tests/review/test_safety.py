@@ -196,8 +196,16 @@ def test_a_ranking_that_is_older_than_its_inputs_gives_a_page_that_says_so(revie
     assert review.session.store.events() == []
 
 
-def test_a_workspace_without_a_ranking_says_what_to_run(review: Open) -> None:
-    (review.workspace.path("discrepancies.parquet")).unlink()
+def test_a_workspace_that_was_never_ranked_says_what_to_run(review: Open) -> None:
+    review.workspace.forget("rank")
+    answer = review.client.get("/")
+    assert answer.status_code == 503
+    assert "nothing is ranked yet" in answer.text
+    assert f"run: despur rank -w {review.workspace.root}" in answer.text
+
+
+def test_a_ranking_whose_table_is_gone_is_named(review: Open) -> None:
+    review.workspace.path("discrepancies.parquet").unlink()
     answer = review.client.get("/")
     assert answer.status_code == 503
     assert "discrepancies.parquet" in answer.text
