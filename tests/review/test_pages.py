@@ -85,9 +85,12 @@ def test_undo_shows_the_card_again_as_it_was(review: Open) -> None:
     answer = review.client.post("/undo", data=review.form())
     assert answer.url.path == f"/pairs/{key_of(PACIFIER, 'baby')}"
     assert "You: Healthy" in text_of(answer.text)
-    review.client.post("/undo", data=review.form())
+    for _ in "sent", "sent again":
+        answer = review.client.post("/undo", data=review.form(wish="one press"))
+        assert answer.url.path == f"/pairs/{key_of(PACIFIER, 'baby')}"
     assert review.client.post("/undo", data=review.form()).url.path == "/"
     assert "You:" not in text_of(card(review))
+    assert [event.kind for event in review.session.store.events()] == ["verdict", "verdict", "undo", "undo"]
 
 
 def test_striking_out_a_detection_changes_the_pairs_numbers_and_undo_brings_them_back(review: Open) -> None:

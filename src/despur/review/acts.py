@@ -93,10 +93,8 @@ def strike(
 def undo(session: SessionDep, who: Who, chosen: Chosen, form: Annotated[Form, Depends(reads(Form))]) -> Response:
     """Take back this person's newest action, and show what it was about."""
     check(session, form)
-    undone = session.undo(who, request=form.wish)
-    if undone is None:
-        return go(address("/", chosen))
-    return go(address(f"/pairs/{key_of(*undone.pair)}", chosen))
+    event = session.undo(who, request=form.wish)
+    return go(address("/" if event is None else f"/pairs/{key_of(*event.pair)}", chosen))
 
 
 @router.post("/name", openapi_extra=body_of(NameForm))

@@ -122,14 +122,15 @@ class Session:
         return self.store.add(action, request=request)
 
     def undo(self, who: str, *, request: str | None = None) -> Event | None:
-        """Take back that person's newest standing action; returns it, or None where there is none."""
-        undone: list[Event] = []
+        """Take back that person's newest standing action.
 
-        def choose() -> Action:
+        Returns the undo, which is about the same pair; None where there is nothing to take back.
+        """
+
+        def choose() -> Action | None:
             last = Judgements(self.store.events()).undoable(who)
             if last is None:
-                raise _NothingToUndoError
-            undone.append(last)
+                return None
             return Action(
                 kind="undo",
                 who=who,
@@ -139,14 +140,4 @@ class Session:
                 undoes=last.number,
             )
 
-        try:
-            event = self.store.decide(choose, request=request)
-        except _NothingToUndoError:
-            return None
-        if undone:
-            return undone[0]
-        return next(known for known in self.store.events(after=(event.undoes or 1) - 1))
-
-
-class _NothingToUndoError(Exception):
-    pass
+        return self.store.decide(choose, request=request)

@@ -114,26 +114,37 @@ class VerdictStore:
             request: a name for the wish to do this; a second action under the same name is the first one, sent again
                 (a double click, a lost answer), and changes nothing.
         """
-        return self.decide(lambda: action, request=request)
-
-    def decide(self, choose: Callable[[], Action], *, request: str | None = None) -> Event:
-        """Write the action that ``choose`` names while nobody else writes; it may read the history to choose."""
         with self._writing():
-            if request is not None:
-                again = self._connection.execute(
-                    "SELECT number, action FROM history WHERE request = ?", (request,)
-                ).fetchone()
-                if again is not None:
-                    return self._event(*again)
-            return self._append(choose(), request)
+            return self._answered(request) or self._append(action, request)
+
+    def decide(self, choose: Callable[[], Action | None], *, request: str | None = None) -> Event | None:
+        """Write the action that ``choose`` names while nobody else writes; it may read the history to choose.
+
+        Args:
+            choose: names the action, or None: there is nothing to write.
+            request: as in :meth:`add`.
+        """
+        with self._writing():
+            event = self._answered(request)
+            if event is not None:
+                return event
+            action = choose()
+            return None if action is None else self._append(action, request)
 
     def add_all(self, choose: Callable[[], list[Action]]) -> list[Event]:
         """Write the actions that ``choose`` names while nobody else writes: all of them, or none."""
         with self._writing():
             return [self._append(action, None) for action in choose()]
 
+    def _answered(self, request: str | None) -> Event | None:
+        """The event that an earlier action under this name became."""
+        if request is None:
+            return None
+        row = self._connection.execute("SELECT number, action FROM history WHERE request = ?", (request,)).fetchone()
+        return None if row is None else self._event(*row)
+
     def _append(self, action: Action, request: str | None) -> Event:
-        text = action.model_dump_json(exclude_defaults=True, exclude={"number"})
+        text = action.model_dump_json(exclude_defaults=True)
         (last,) = self._connection.execute("SELECT coalesce(max(number), 0) FROM history").fetchone()
         self._connection.execute("INSERT INTO history VALUES (?, ?, ?)", (last + 1, text, request))
         return self._event(last + 1, text)
