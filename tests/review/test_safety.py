@@ -87,6 +87,13 @@ def test_elsewhere_the_page_asks_for_its_token_once(open_review: OpenReview) -> 
     assert client.get("/").status_code == 200
 
 
+def test_odd_cookies_of_other_servers_under_the_same_name_do_not_hide_the_token(open_review: OpenReview) -> None:
+    client = open_review(token="the-secret").client
+    cookies = 'theme={"dark": true}; a[b]=1; despur-token=the-secret; q="'
+    assert client.get("/", headers={"cookie": cookies}).status_code == 200
+    assert client.get("/", headers={"cookie": cookies.replace("secret", "guess")}).status_code == 401
+
+
 def test_the_token_never_leads_to_another_site(open_review: OpenReview) -> None:
     client = open_review(token="the-secret").client
     answer = client.get("//evil.example/?token=the-secret", follow_redirects=False)
