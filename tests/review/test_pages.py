@@ -152,6 +152,25 @@ def test_filters_and_search_narrow_the_queue(query: dict[str, str], attributes: 
     assert listed == attributes
 
 
+def test_a_count_that_was_emptied_asks_for_nothing(review: Open) -> None:
+    answer = review.client.get("/", params={"q": "", "side": "shown", "class_name": "", "verdict": "any", "count": ""})
+    assert answer.status_code == 200
+    assert "4 cards" in text_of(answer.text)
+
+
+def test_a_class_is_chosen_by_its_name_to_the_letter(review: Open) -> None:
+    # Of an option without a value, browsers take the text with its white space folded.
+    page = review.client.get("/").text
+    assert f'<option value="{PACIFIER}">' in page
+    assert re.findall(r"<option>", page) == []
+
+
+def test_a_long_note_is_measured_as_the_browser_measures_it(review: Open) -> None:
+    note = "a\n" * 999 + "ab"
+    assert review.judge(PACIFIER, "baby", "spurious", note=note.replace("\n", "\r\n")).status_code == 200
+    assert review.session.store.events()[0].note == note
+
+
 def test_a_filter_stays_from_card_to_card(review: Open) -> None:
     key = key_of(BOTTLE, "baby")
     answer = review.client.post(f"/pairs/{key}/verdict", params={"side": "hurts"}, data=review.form(verdict="healthy"))

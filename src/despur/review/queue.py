@@ -9,7 +9,7 @@ from statistics import median
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from despur.review.events import Event, Text
 from despur.review.judgements import Judgements
@@ -23,6 +23,11 @@ FIRST_PACE = 20.0
 
 PAUSE = 300.0
 """Seconds between two verdicts from which on the person was away."""
+
+
+def _or_none(given: object) -> object:
+    """A field that was emptied asks for no image at least."""
+    return 0 if given == "" else given
 
 
 class Filter(BaseModel):
@@ -43,7 +48,7 @@ class Filter(BaseModel):
     side: Literal["helps", "hurts", "shown", "all"] = "shown"
     class_name: Text = ""
     verdict: Literal["any", "open", "spurious", "healthy", "unsure", "disputed"] = "any"
-    count: Annotated[int, Field(ge=0, le=10**9)] = 0
+    count: Annotated[int, BeforeValidator(_or_none), Field(ge=0, le=10**9)] = 0
     significant: bool = False
 
     def query(self) -> str:
