@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -52,20 +53,28 @@ class Server:
         self.process.communicate()
 
 
-@pytest.fixture
-def url(work: Path) -> Iterator[str]:
-    """A review served from a thread of this process: its address, without the last slash."""
+@contextmanager
+def served(work: Path, token: str | None = None) -> Iterator[str]:
+    """A review from a thread of this process: its address, without the last slash."""
     place = bind()
     session = Session(Workspace.open(work), name="Ada", is_current=ranking_is_current)
-    app = create_app(session, hosts=place.hosts)
+    app = create_app(session, hosts=place.hosts, token=token)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     place.listener.listen(128)
     thread = Thread(target=server.run, kwargs={"sockets": [place.listener]})
     thread.start()
-    yield place.url.rstrip("/")
-    server.should_exit = True
-    thread.join()
-    session.store.close()
+    try:
+        yield place.url.rstrip("/")
+    finally:
+        server.should_exit = True
+        thread.join()
+        session.store.close()
+
+
+@pytest.fixture
+def url(work: Path) -> Iterator[str]:
+    with served(work) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -308,6 +317,35 @@ def test_axe_finds_no_serious_fault(url: str, chromium: Any, scheme: str) -> Non
             if fault["impact"] in ("serious", "critical")
         ]
         assert faults == [], path
+    context.close()
+
+
+def test_the_address_with_the_token_may_be_a_link_on_another_sites_page(chromium: Any, work: Path) -> None:
+    with served(work, token="the-secret") as url:
+        context = chromium.new_context()
+        page = context.new_page()
+        link = f'<a href="{url}/?token=the-secret">Please judge these</a>'
+        page.route("http://mail.example/", lambda route: route.fulfill(content_type="text/html", body=link))
+        page.goto("http://mail.example/")
+        page.click("a")
+        page.wait_for_url(f"{url}/")
+        assert page.inner_text("h1") == "Which of these are shortcuts?"
+        context.close()
+
+
+def test_a_long_name_does_not_widen_a_small_screen(url: str, chromium: Any) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(url)
+    page.click("summary:has-text('Judging as')")
+    page.fill("#name", "W" * 80)
+    page.click("text=Use this name")
+    page.goto(f"{url}/pairs/{FIRST}")
+    page.keyboard.press("s")
+    page.wait_for_url(f"**/pairs/{key_of(HOSTILE, HOSTILE)}")
+    for path in ("/", f"/pairs/{FIRST}", "/summary", "/history"):
+        page.goto(url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
     context.close()
 
 

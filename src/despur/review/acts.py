@@ -102,5 +102,5 @@ def rename(request: Request, session: SessionDep, form: Annotated[NameForm, Depe
     """Judge under a name from now on, in this browser."""
     check(session, form)
     answer = go("/")
-    answer.set_cookie(NAME_COOKIE, as_cookie(form.name), max_age=365 * 86400, httponly=True, samesite="strict")
+    answer.set_cookie(NAME_COOKIE, as_cookie(form.name), max_age=365 * 86400, httponly=True, samesite="lax")
     return answer

@@ -121,7 +121,9 @@ class Guard:
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         path = "/" + scope["raw_path"].decode("latin-1").lstrip("/") if scope.get("raw_path") else "/"
         answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
-        answer.set_cookie(TOKEN_COOKIE, token, httponly=True, samesite="strict")
+        # Not "strict": browsers would hold it back from the page that a link in a mail or a chat leads to. Posts from
+        # other sites' pages do not carry a "lax" one either, and are refused besides.
+        answer.set_cookie(TOKEN_COOKIE, token, httponly=True, samesite="lax")
         return answer
 
 

@@ -15,7 +15,11 @@ document.addEventListener("submit", (event) => {
   if (leaving) event.preventDefault();
   leaving = true;
 });
-window.addEventListener("pageshow", () => { leaving = false; });
+// A page that a browser kept whole would send its verdict as the one that it sent before.
+window.addEventListener("pageshow", (event) => {
+  leaving = false;
+  if (event.persisted) location.reload();
+});
 
 // Toggles last for the visit.
 function toggle(id, name, pressed) {
