@@ -327,3 +327,11 @@ def test_top_rows_are_counted_for_each_class_by_itself() -> None:
     table = rank(predictions_table(rows), detections_table(seen), CLASSES, RankSettings(top=2)).table
     for side in (helping(table), hurting(table)):
         assert Counter(side["class"].to_pylist()) == {"landbird": 2, "waterbird": 2}
+
+
+@pytest.mark.parametrize("same", [0.5, None])
+def test_as_many_rows_are_shown_as_were_asked_for_however_few_are_compared(same: float | None) -> None:
+    rows = [(f"{n:03}", 0, 0 if n < 20 else 1, 1.0) for n in range(80)]
+    seen = [(f"{n:03}", f"thing {n:02}") for n in range(20)]
+    settings = RankSettings(top=20, compared=3, min_count=1, same=same)
+    assert helping(rank(predictions_table(rows), detections_table(seen), CLASSES, settings).table).num_rows == 20

@@ -67,7 +67,8 @@ class RankSettings(BaseModel):
         split: only this split is counted; None: every image that has a prediction.
         min_score: a detection below this score was not seen.
         same: attributes of a class that overlap this much are one row; None: every attribute is its own.
-        compared: rows a class and side that are compared for overlap; the shown rows are the first ``top`` groups.
+        compared: rows a class and side that are compared for overlap, at least ``top``; the shown rows are the first
+            ``top`` groups.
         kept_by_information: pairs of a class that the ``released`` order keeps before it sorts (METHOD 3.3).
         confidence: of the interval of a discrepancy.
         telling: ids of images a side.
@@ -233,7 +234,7 @@ def _table(
         side,
         strengths,
         information,
-        per_class=settings.compared,
+        per_class=max(settings.compared, settings.top),
         kept_by_information=settings.kept_by_information,
     )
     strengths = np.where(side == INCOMPARABLE, 0.0, strengths)
