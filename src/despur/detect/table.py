@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,14 +191,20 @@ def write_detections(path: Path, parts: Iterable[pa.Table], searched: Searched) 
     }
     schema = SCHEMA.with_metadata({"despur": json.dumps(about)})
     with write_whole(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        waiting: list[pa.Table] = []
-        for part in parts:
-            waiting.append(part.replace_schema_metadata(schema.metadata))
-            if sum(table.num_rows for table in waiting) >= ROW_GROUP:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=1 << 62)
-                waiting = []
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting), row_group_size=1 << 62)
+        for group in _row_groups(parts):
+            writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=max(group.num_rows, 1))
+
+
+def _row_groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables joined until they have ``ROW_GROUP`` rows or more; the last may have fewer."""
+    waiting: list[pa.Table] = []
+    for part in parts:
+        waiting.append(part.replace_schema_metadata(None))
+        if sum(table.num_rows for table in waiting) >= ROW_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def read_searched(path: Path) -> Searched:
