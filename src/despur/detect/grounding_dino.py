@@ -28,6 +28,9 @@ from despur.detect.protocol import NOT_FINITE, Detections, Queries
 from despur.detect.vocabulary import Removal
 from despur.workspace import fingerprint
 
+BESIDE_PHRASES = 2
+"""Tokens of a prompt that belong to no phrase: its start and its end."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -87,7 +90,7 @@ class GroundingDinoDetector:
         self._model: Any = model.eval().requires_grad_(False)
         self._tokenizer: Any = tokenizer
         self._image_processor: Any = image_processor
-        self._room = min(prompt_tokens, self._model.config.max_text_len)
+        self._prompt_tokens = min(prompt_tokens, self._model.config.max_text_len)
         core = self._model.model
         self._text, self._backbone = _Given(), _Given()
         self._backbone.position_embedding = core.backbone.position_embedding
@@ -98,7 +101,7 @@ class GroundingDinoDetector:
     def fingerprint(self) -> str:
         """Digest over weights, preprocessing, tokens and settings."""
         probe = self._tokenizer("quick brown fox, 23 jpegs!", verbose=False)["input_ids"]
-        settings = [self.threshold, self.text_threshold, self._room]
+        settings = [self.threshold, self.text_threshold, self._prompt_tokens]
         return fingerprint(
             weights_digest(self._model),
             {"image": self._image_processor.to_json_string(), "probe": list(probe)},
@@ -114,14 +117,16 @@ class GroundingDinoDetector:
         tokens = self._tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"] if words else []
         kept, removed = list[str](), list[Removal]()
         batches: list[list[list[int]]] = []
-        used = self._room
+        longest = self._prompt_tokens - BESIDE_PHRASES - 1
+        used = self._prompt_tokens
         for phrase, row in zip(phrases, tokens, strict=True):
-            if not 0 < len(row) <= self._room - 3:
-                removed.append(Removal(phrase, f"does not fit a prompt ({len(row)} tokens of 1 to {self._room - 3})"))
+            if not 0 < len(row) <= longest:
+                removed.append(Removal(phrase, f"does not fit a prompt ({len(row)} tokens of 1 to {longest})"))
                 continue
-            if used + len(row) + 1 > self._room:
+            # A phrase takes its tokens and a full stop.
+            if used + len(row) + 1 > self._prompt_tokens:
                 batches.append([])
-                used = 2
+                used = BESIDE_PHRASES
             batches[-1].append(row)
             used += len(row) + 1
             kept.append(phrase)
@@ -130,7 +135,7 @@ class GroundingDinoDetector:
 
     def _prompt(self, phrases: list[list[int]], full_stop: int) -> Prompt:
         row = [self._tokenizer.cls_token_id]
-        spans = torch.zeros(len(phrases), sum(map(len, phrases)) + len(phrases) + 2, dtype=torch.bool)
+        spans = torch.zeros(len(phrases), sum(len(tokens) + 1 for tokens in phrases) + BESIDE_PHRASES, dtype=torch.bool)
         for number, tokens in enumerate(phrases):
             spans[number, len(row) : len(row) + len(tokens)] = True
             row += [*tokens, full_stop]

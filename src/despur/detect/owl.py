@@ -21,7 +21,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from despur.backbones.digest import weights_digest
 from despur.detect.boxes import inside, to_corners
-from despur.detect.protocol import NOT_FINITE, Detections, Queries
+from despur.detect.protocol import ENCODED_AT_ONCE, NOT_FINITE, Detections, Queries
 from despur.detect.vocabulary import Removal
 from despur.errors import ModelError
 from despur.workspace import fingerprint
@@ -30,7 +30,7 @@ TEMPLATE = "a photo of a {}"
 """The released prompt (METHOD 3.1)."""
 
 PHRASES_AT_ONCE = 2048
-"""Phrases multiplied at a time: memory stays flat however many there are."""
+"""Phrases that places are compared with at a time: memory stays flat however many there are."""
 
 PerBox = Literal["best", "every"]
 
@@ -46,6 +46,7 @@ class OwlDetector:
         phrases_per_box: "best": every place names the one phrase that it fits best, as in the library's post-processing
             and the released code; "every": a phrase is seen wherever its own score is above the threshold, at its best
             place in the image, so that adding a synonym to the vocabulary hides nothing.
+        template: the prompt, with ``{}`` where a phrase goes.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class OwlDetector:
             for phrase, length, fit in zip(phrases, lengths, fits, strict=True)
             if not fit
         )
-        parts = [self._encode_batch(kept[start : start + 256]) for start in range(0, len(kept), 256)]
+        parts = [
+            self._encode_batch(kept[start : start + ENCODED_AT_ONCE]) for start in range(0, len(kept), ENCODED_AT_ONCE)
+        ]
         dim = self._model.class_head.dense0.out_features
         encoded = torch.cat(parts) if parts else torch.zeros(0, dim, device=self._model.device)
         if not torch.isfinite(encoded).all():

@@ -68,5 +68,8 @@ class Detector(Protocol[Encoded]):
         ...
 
 
+ENCODED_AT_ONCE = 256
+"""Phrases that a text tower reads together; it changes nothing in what is seen."""
+
 NOT_FINITE = "the detector's scores or boxes are not finite numbers"
 """Why an image has no outcome; it is quarantined, for "nothing was seen" would be a claim."""

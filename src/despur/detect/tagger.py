@@ -14,7 +14,7 @@ from torch import Tensor
 
 from despur.backbones.heads import embed_images, embed_texts, inverse_temperature
 from despur.backbones.protocol import Backbone
-from despur.detect.protocol import NOT_FINITE, Detections, Queries
+from despur.detect.protocol import ENCODED_AT_ONCE, NOT_FINITE, Detections, Queries
 from despur.detect.vocabulary import Removal
 from despur.errors import ModelError
 from despur.workspace import fingerprint
@@ -46,6 +46,8 @@ class Tagger:
     Args:
         backbone: the model under study, or any other.
         threshold: a phrase is seen where its score is above it; in [0, 1).
+        template: the prompt, with ``{}`` where a phrase goes.
+        neutral: the prompt that says nothing of what an image shows.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class Tagger:
                 removed.append(Removal(phrase, f"longer than the text context ({error.what})"))
         rows = torch.cat([*tokens, self._backbone.tokenize([self.neutral])]).to(self._backbone.device)
         embedded = [
-            embed_texts(self._heads, self._backbone.text_features(rows[start : start + 256]).float())
-            for start in range(0, len(rows), 256)
+            embed_texts(self._heads, self._backbone.text_features(rows[start : start + ENCODED_AT_ONCE]).float())
+            for start in range(0, len(rows), ENCODED_AT_ONCE)
         ]
         return Queries(tuple(kept), tuple(removed), torch.cat(embedded))
 
@@ -88,7 +90,11 @@ class Tagger:
 
     @torch.no_grad()
     def tag(self, features: Tensor, queries: Queries[Float[Tensor, "texts dim"]]) -> Detections:
-        """The same from image features that were kept (``embed``), without reading an image again."""
+        """The same from image features that were kept (``embed``), without reading an image again.
+
+        Args:
+            features: of each image, before the projection, in the shape that the model's image encoder gives.
+        """
         embedded = embed_images(self._heads, features.to(self._backbone.device, torch.float32))
         scale = float(inverse_temperature(self._heads))
         scores = tag_scores(embedded, queries.encoded[:-1], queries.encoded[-1], scale).cpu()
