@@ -192,7 +192,7 @@ def test_what_is_missing_is_named(cub: Path, places: Path, tmp_path: Path) -> No
         DataError, match=r"no photographs of 'bamboo_forest'; unpack Places365 so that b/bamboo_forest/"
     ):
         build_waterbirds(cub, cub, out)
-    with pytest.raises(SettingsError, match=r"the share is 1\.5"):
+    with pytest.raises(SettingsError, match=r"--share: 1\.5 is no share; give one from 0 to 1"):
         build_waterbirds(cub, places, out, share=1.5)
     (tmp_path / "segmentations").rename(tmp_path / "masks")
     with pytest.raises(DataError, match="there is no segmentations/ in or beside it"):

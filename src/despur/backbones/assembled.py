@@ -31,7 +31,7 @@ def check_trainable(trainable: str, *, has_pool: bool, spec: str) -> None:
         SettingsError: ``trainable`` is unknown, or asks for an attention pool where there is none.
     """
     if trainable not in TRAINABLE:
-        raise SettingsError(f"there is no trainable part {trainable!r}", now=nearest(trainable, TRAINABLE))
+        raise SettingsError(f"there is no trainable part {trainable!r}", where=spec, now=nearest(trainable, TRAINABLE))
     if trainable == "attention-pool" and not has_pool:
         raise SettingsError(
             "the model has no attention pool to train", where=spec, now="leave out --trainable attention-pool"

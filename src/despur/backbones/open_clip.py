@@ -60,7 +60,9 @@ class OpenClipBackbone(TowerBackbone):
     ) -> None:
         if not isinstance(model, CLIP | CustomTextCLIP):
             raise ModelError(
-                f"open_clip's {type(model).__name__} is not a pair of encoders that despur knows", where=spec
+                f"open_clip's {type(model).__name__} is not a pair of encoders that despur knows",
+                where=spec,
+                now="choose a CLIP model with two encoders, such as RN50 or ViT-B-32",
             )
         image, text = image_tower(model, spec, trainable), text_tower(model, spec)
         if preprocess is None:

@@ -45,14 +45,12 @@ def load_celeba(
             where=spec,
             now=f"name two: without and with {target}",
         )
-    file = _list(root, ATTRIBUTES, spec)
+    file, partition = _list(root, ATTRIBUTES, spec), _list(root, PARTITION, spec)
     names, found = _attributes(file, (target, *attributes))
-    split_of = _partition(_list(root, PARTITION, spec))
+    split_of = _partition(partition)
     unsplit = next((name for name in names if name not in split_of), None)
     if unsplit is not None:
-        raise DataError(
-            f"it names no split for {unsplit!r}", where=_list(root, PARTITION, spec), now="download it again"
-        )
+        raise DataError(f"it names no split for {unsplit!r}", where=partition, now="download it again")
     folder = next((way for way in IMAGES if (root / way).is_dir()), None)
     if folder is None:
         raise DataError("there is no img_align_celeba/ in it", where=spec, now="unpack img_align_celeba.zip there")
@@ -101,7 +99,7 @@ def _lines(file: Path) -> list[list[str]]:
     try:
         return [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"it cannot be read ({error})", where=file) from error
+        raise DataError(f"it cannot be read ({error})", where=file, now="download it again") from error
 
 
 def _attributes(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, list[bool]]]:

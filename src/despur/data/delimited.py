@@ -42,7 +42,9 @@ def read_delimited(file: Path) -> pa.Table:
     except (pa.ArrowInvalid, csv.Error) as error:
         raise DataError(f"it does not read as a table ({error})", where=file, now="mend that row") from error
     except OSError as error:
-        raise DataError(f"it cannot be read ({error.strerror})", where=file) from error
+        raise DataError(
+            f"it cannot be read ({error.strerror})", where=file, now="check the path and who owns it"
+        ) from error
 
 
 def check_columns(file: Path, found: Sequence[str], needed: Sequence[str], *, expected: str, hint: str = "") -> None:

@@ -159,7 +159,7 @@ def make_dataset(
     """
     count = len(columns["id"])
     if count == 0:
-        raise DataError("it holds no images", where=spec)
+        raise DataError("it holds no images", where=spec, now="check the path")
     wrong = sorted(set(columns["split"]) - set(SPLITS), key=str)
     if wrong:
         raise DataError(f"unknown split {wrong[0]!r}", where=spec, now=f"splits are {', '.join(SPLITS)}")

@@ -105,7 +105,7 @@ def _image(file: Path, root: Path, number: int, sample: Sample) -> str:
     """Path of the image, relative to the root wherever it lies inside."""
     path = sample.get("filepath")
     if not isinstance(path, str) or not path:
-        raise DataError(f"sample {number} has no filepath", where=file)
+        raise DataError(f"sample {number} has no filepath", where=file, now="export the dataset again")
     return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 

@@ -81,7 +81,11 @@ def load_hf(
     else:
         found = hub_files(place, config, spec)
     if "train" not in found.files:
-        raise DataError(f"it has no training split (found: {', '.join(found.files)})", where=spec)
+        raise DataError(
+            f"it has no training split (found: {', '.join(found.files) or 'none'})",
+            where=spec,
+            now="name one that has images to train on",
+        )
     order = [split for split in SPLITS if split in found.files]
     image = _image_column(found, image)
     label = _label_column(found, label)

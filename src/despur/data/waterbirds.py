@@ -78,7 +78,7 @@ def read_numbered(file: Path, width: int) -> Iterator[list[str]]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"it cannot be read ({error})", where=file) from error
+        raise DataError(f"it cannot be read ({error})", where=file, now="unpack CUB again") from error
     for row, line in enumerate(lines, start=1):
         words = line.split(maxsplit=width)
         if not words:
@@ -95,7 +95,9 @@ def read_cub_boxes(file: Path) -> dict[str, Box]:
         try:
             x, y, width, height = (float(word) for word in words)
         except ValueError as error:
-            raise DataError(f"the box of image {number} is {' '.join(words)!r}", where=file) from error
+            raise DataError(
+                f"the box of image {number} is {' '.join(words)!r}", where=file, now="is it CUB's own file?"
+            ) from error
         boxes[number] = (x, y, x + width, y + height)
     return boxes
 

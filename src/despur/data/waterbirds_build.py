@@ -69,9 +69,9 @@ def build_waterbirds(
         WorkspaceError: the folder cannot be written, or the disk is full.
     """
     if not 0 <= share <= 1:
-        raise SettingsError(f"the share is {share:g}", now="give one from 0 to 1")
+        raise SettingsError(f"{share:g} is no share", where="--share", now="give one from 0 to 1")
     if seed < 0:
-        raise SettingsError(f"the seed is {seed}", now="give one of 0 or more")
+        raise SettingsError(f"{seed} is no seed", where="--seed", now="give one of 0 or more")
     check_share(max_unreadable)
     cub, places, out = _cub(absolute(cub)), absolute(places), absolute(out)
     masks = next((home / "segmentations" for home in (cub, cub.parent) if (home / "segmentations").is_dir()), None)

@@ -38,13 +38,15 @@ def chosen_actors(name: str, settings: RaySettings) -> RaySettings | None:
         SettingsError: there is no such engine, it lacks its extra, or it takes no such settings.
     """
     if name not in (LOOP, RAY):
-        raise SettingsError(f"there is no engine {name!r}", where="--engine", now=nearest(name, [LOOP, RAY]))
+        raise SettingsError(f"there is no engine {name!r}", where="engine", now=nearest(name, [LOOP, RAY]))
     if name == RAY:
         require_ray()
         return settings
     if settings != RaySettings():
         raise SettingsError(
-            "the plain loop has no actors, address or GPU shares", now="add --engine ray, or in a study name: ray"
+            "the plain loop has no actors, address or GPU shares",
+            where="engine",
+            now="add --engine ray, or in a study name: ray",
         )
     return None
 

@@ -95,7 +95,7 @@ def require_ray() -> None:
     try:
         import_module("ray.data")
     except ImportError as error:
-        raise SettingsError("the engine ray needs Ray Data", now="pip install 'despur[scale]'") from error
+        raise SettingsError("Ray Data is not installed", where="engine", now="pip install 'despur[scale]'") from error
 
 
 def answers(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettings) -> Iterator[bytes]:

@@ -86,7 +86,11 @@ class TimmTower:
             maps = self.visual.trunk.forward_features(pixels)  # pyright: ignore[reportCallIssue]
             if maps.ndim != 4:
                 name = type(self.visual.trunk).__name__
-                raise ModelError(f"despur does not know which layer of timm's {name} to explain", where=self.spec)
+                raise ModelError(
+                    f"despur does not know which layer of timm's {name} to explain",
+                    where=self.spec,
+                    now="leave the stage explain out; every other one takes this model",
+                )
             maps = maps.movedim(-1, 1) if self._channels_last else maps
             return LayerOutput(maps, residual=None, grid=(maps.shape[-2], maps.shape[-1]))
         trunk: Any = self.visual.trunk
