@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from despur.backbones.protocol import Backbone
+from despur.birdland.models import as_backbone, new_small
 from despur.data.waterbirds import load_waterbirds
 from despur.errors import WorkspaceError
 from despur.pipeline import (
@@ -18,11 +19,13 @@ from despur.pipeline import (
     ModelSettings,
     embed_stage,
     evaluate_stage,
+    explain_stage,
     mitigate_stage,
     report_stage,
     training,
 )
 from despur.pipeline.embedded import Embedded
+from despur.pipeline.exporting import export_run
 from despur.pipeline.reporting import section_of
 from despur.pipeline.runner import run_stage
 from despur.pipeline.training import run_names
@@ -99,6 +102,22 @@ def test_runs_on_another_datasets_features_are_not_evaluated(mine: Embedded, bir
     assert run_names(mine.workspace) == []
     with pytest.raises(WorkspaceError, match="despur mitigate"):
         evaluate_stage(again)
+
+
+def test_weights_that_were_replaced_under_the_same_name_are_not_taken_for_those_of_the_features(
+    own_work: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {"birdland:vit": as_backbone(new_small("vit", seed=0))}
+    monkeypatch.setattr("despur.pipeline.embedded.load_backbone", lambda spec, **_: found[spec])
+    reopened = Embedded(Workspace.open(own_work), torch.device("cpu"))
+    assert reopened.backbone.fingerprint() == backbone.fingerprint()
+    found["birdland:vit"] = as_backbone(new_small("vit", seed=1))
+    replaced = Embedded(Workspace.open(own_work), torch.device("cpu"))
+    with pytest.raises(WorkspaceError, match=r"birdland:vit is not the model any more .* embed"):
+        export_run(replaced, tmp_path / "out", to="open-clip")
+    with pytest.raises(WorkspaceError, match="birdland:vit is not the model any more"):
+        explain_stage(replaced)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_folder_that_the_user_deleted_is_left_out(mine: Embedded) -> None:

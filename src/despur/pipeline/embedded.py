@@ -225,17 +225,28 @@ class Embedded(EmbeddedImages):
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The model, loaded as the workspace's record says, unless it is given."""
+        """The model, loaded as the workspace's record says, unless it is given.
+
+        Raises:
+            WorkspaceError: under the same name lie other weights now than the images were embedded with.
+        """
         if self.loaded is not None:
             return self.loaded
         settings = self.model
-        return load_backbone(
+        backbone = load_backbone(
             settings.spec,
             random_weights=settings.random_weights,
             trainable=settings.trainable,
             device=self.device,
             seed=settings.seed,
         )
+        if self.record.weights and self.record.weights != backbone.fingerprint():
+            raise WorkspaceError(
+                f"{settings.spec} is not the model any more that its images were embedded with",
+                where=self.workspace.root,
+                now="put the weights back, or run despur embed (or despur run) again",
+            )
+        return backbone
 
     @cached_property
     def wording(self) -> Wording:

@@ -53,7 +53,8 @@ def embed_stage(
     settings = settings or EmbedSettings()
     contents = images_fingerprint(dataset.image_paths(), progress)
     table = to_arrow(dataset)
-    inputs = fingerprint(contents, table_fingerprint(table), backbone.fingerprint())
+    weights = backbone.fingerprint()
+    inputs = fingerprint(contents, table_fingerprint(table), weights)
     folder = workspace.path("features")
     outputs = [
         folder / "index.json",
@@ -64,7 +65,7 @@ def embed_stage(
 
     def work() -> None:
         # Labels and other columns change no feature: shards of the same images and weights stay good.
-        state = fingerprint(contents, backbone.fingerprint(), settings.dtype, settings.precision, settings.shard_rows)
+        state = fingerprint(contents, weights, settings.dtype, settings.precision, settings.shard_rows)
         store = embed_to_store(
             dataset,
             backbone,
@@ -93,6 +94,7 @@ def embed_stage(
         work=work,
         seed=model.seed,
         device=backbone.device,
+        weights=weights,
     )
 
 

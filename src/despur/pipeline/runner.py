@@ -23,6 +23,7 @@ def run_stage(
     work: Callable[[], None],
     seed: int | None = None,
     device: torch.device | None = None,
+    weights: str = "",
 ) -> bool:
     """Do the work unless the workspace already holds its outcome.
 
@@ -36,6 +37,7 @@ def run_stage(
         work: writes the outputs, each as a whole file.
         seed: what the stage drew from, for the record; None: it draws nothing.
         device: where it computes, for the record; None: on the processor.
+        weights: fingerprint of the model that it runs, for the record.
 
     Returns:
         Whether the work was done now.
@@ -57,6 +59,7 @@ def run_stage(
             machine=machine_of(device),
             seed=seed,
             seconds=time.perf_counter() - started,
+            weights=weights,
             outputs={_place(workspace, path): fingerprint_file(path) for path in listed()},
         ),
     )

@@ -38,6 +38,8 @@ class StageRecord(BaseModel):
         seed: what it drew from; None: it draws nothing.
         seconds: how long it took.
         outputs: checksum of every file that it wrote, by place in the workspace; empty where an earlier despur ran it.
+        weights: fingerprint of the model that it ran, for those who load the model again; empty where it ran none, or
+            an earlier despur ran it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +51,7 @@ class StageRecord(BaseModel):
     seconds: float
     outputs: dict[str, str] = {}
     machine: dict[str, str] = {}
+    weights: str = ""
 
 
 class About(TypedDict):
