@@ -212,7 +212,6 @@ def test_the_report_takes_the_group_with_the_lowest_accuracy_and_skips_what_is_n
     report = explanation_report(aiou, np.array([0, 0, 1, 3]), worst_group=3)
     assert report is not None
     assert report.to_json() == {"average": pytest.approx(0.5), "worst_group": pytest.approx(0.9)}
-    assert report.images == 3
 
 
 def test_a_worst_group_without_ground_truth_is_none_and_no_ground_truth_at_all_no_report():

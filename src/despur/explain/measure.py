@@ -55,12 +55,10 @@ class ExplanationReport:
     Attributes:
         average: mean over the images that have a box or a mask.
         worst_group: mean over those of the group with the lowest *accuracy*; None where it has no box and no mask.
-        images: how many images have a box or a mask.
     """
 
     average: float
     worst_group: float | None
-    images: int
 
     def to_json(self) -> dict[str, float | None]:
         """The value of "aiou", or of another measure, in ``metrics.json``."""
@@ -68,25 +66,21 @@ class ExplanationReport:
 
 
 def explanation_report(
-    aiou: Float[np.ndarray, "images"], groups: Int[np.ndarray, "images"], worst_group: int
+    values: Float[np.ndarray, "images"], groups: Int[np.ndarray, "images"], worst_group: int
 ) -> ExplanationReport | None:
-    """Average and worst-group AIoU of one model; None where no image has a box or a mask.
+    """Average and worst-group AIoU (or another measure) of one model; None where no image has a box or a mask.
 
     Args:
-        aiou: of every image, or another measure: a row of :func:`measure_explanations`; NaN where it is not known.
+        values: of every image: a row of :func:`measure_explanations`; NaN where it is not known.
         groups: group index of each image.
         worst_group: the group with the lowest accuracy (``AccuracyReport.worst_group_index``), which is what
             METHOD section 4 means by worst group here, not the group with the lowest AIoU.
     """
-    known = ~np.isnan(aiou)
+    known = ~np.isnan(values)
     if not known.any():
         return None
-    worst = aiou[known & (groups == worst_group)]
-    return ExplanationReport(
-        average=float(aiou[known].mean()),
-        worst_group=float(worst.mean()) if worst.size else None,
-        images=int(known.sum()),
-    )
+    worst = values[known & (groups == worst_group)]
+    return ExplanationReport(float(values[known].mean()), float(worst.mean()) if worst.size else None)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from despur.explain.gradcam import explained_classes
 
 __all__ = ["MapMethod", "attentive"]
 
-Seen = TypeVar("Seen")
+Pass = TypeVar("Pass")
 
 
 @dataclass(frozen=True)
-class MapMethod(Generic[Seen]):
+class MapMethod(Generic[Pass]):
     """One way of making maps.
 
     Attributes:
@@ -34,8 +34,8 @@ class MapMethod(Generic[Seen]):
 
     name: str
     title: str
-    see: Callable[[Backbone, Float[Tensor, "images 3 height width"]], Seen]
-    maps: Callable[[Backbone, Heads, Seen, Tensor | None], Float[Tensor, "*runs images classes height width"]]
+    see: Callable[[Backbone, Float[Tensor, "images 3 height width"]], Pass]
+    maps: Callable[[Backbone, Heads, Pass, Tensor | None], Float[Tensor, "*runs images classes height width"]]
     transformer_only: bool = True
 
     def check(self, backbone: Backbone) -> None:

@@ -71,9 +71,9 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     drawn = _draw(whole, settings)
     masks = [drawn.dataset.root / mask for mask in drawn.dataset.table["mask"].to_pylist() if mask]
     detections = workspace.path(DETECTIONS)
-    seen = fingerprint_file(detections) if detections.exists() else ""
+    detected = fingerprint_file(detections) if detections.exists() else ""
     table_file, checks_file, strips_folder = (
-        workspace.path(explained(name, method)) for name in (EXPLANATIONS, CHECKS, STRIPS)
+        workspace.path(of_method(name, method)) for name in (EXPLANATIONS, CHECKS, STRIPS)
     )
 
     def work() -> None:
@@ -86,9 +86,9 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
 
     return run_stage(
         workspace,
-        explained(EXPLAIN, method, "/"),
+        of_method(EXPLAIN, method, "/"),
         settings={**settings.model_dump(mode="json"), "split": split, "runs": state},
-        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), seen, *grouping_state(embedded)),
+        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), detected, *grouping_state(embedded)),
         outputs=lambda: [table_file, checks_file, *strip_files(strips_folder)],
         work=work,
         seed=settings.seed,
@@ -96,8 +96,8 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     )
 
 
-def explained(name: str, method: MapMethod[Any], separator: str = "-") -> str:
-    """A file's or a stage's name for one map method; Grad-CAM's is the name itself."""
+def of_method(name: str, method: MapMethod[Any], separator: str = "-") -> str:
+    """A file's or a stage's name for one map method (``checks-rollout.json``); Grad-CAM's is the name itself."""
     if method.name == GRADCAM.name:
         return name
     stem, dot, suffix = name.partition(".")
@@ -142,7 +142,7 @@ def means_of_runs(embedded: Embedded, method: str = GRADCAM.name) -> dict[str, d
 
     Measures that no image has are left out, but for AIoU.
     """
-    file = embedded.workspace.path(explained(EXPLANATIONS, find_map_method(method)))
+    file = embedded.workspace.path(of_method(EXPLANATIONS, find_map_method(method)))
     table = read_parquet(file)
     runs = [name for name in run_names(embedded.workspace) if name in table.column_names]
 
