@@ -19,7 +19,7 @@ from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import Split, accuracy_of, split_of
 from despur.pipeline.explaining import compared_runs
 from despur.pipeline.settings import ExplainSettings, checked
-from despur.pipeline.strips import AT_RANDOM, Seen, chosen_of_groups, how_chosen
+from despur.pipeline.strips import AT_RANDOM, Seen, chosen_of_groups, heads_of, how_chosen
 from despur.pipeline.training import load_runs
 from despur.workspace import write_whole
 
@@ -42,13 +42,18 @@ def write_figures(
     classes of ImageNet.
 
     Args:
-        method: how maps are made.
-        per_group: images a group.
-        contour: draw maps as contour lines.
+        method: how maps are made: a name of :data:`~despur.explain.methods.MAP_METHODS`.
+        per_group: images a group, 1 or more.
+        contour: draw maps as contour lines and not as colours.
+        split: what images are drawn from.
+        batch_size: images at once.
         seed: draws images.
 
+    Returns:
+        The files, ``shortcuts`` before ``methods``, PNG before SVG.
+
     Raises:
-        WorkspaceError: nothing is trained or evaluated yet.
+        WorkspaceError: nothing is trained yet.
         SettingsError: there is no such map method, or nothing can be drawn by that seed.
         ModelError: the map method means nothing on this model.
     """
@@ -104,11 +109,11 @@ def shortcuts_sheet(
             for group, right in ((easy, True), (hard, False))
         ]
         for first, second in zip(*halves, strict=False):
-            seen = Seen(embedded, split.dataset.rows(np.array([first, second])), {"": run}, method)
+            seen = Seen(embedded, split.dataset.rows(np.array([first, second])), {PRETRAINED.name: run.heads}, method)
             cells = [
                 cell
                 for index in range(2)
-                for cell in (Cell(seen.photograph(index)), _cell(seen, index, "", contour=contour))
+                for cell in (Cell(seen.photograph(index)), _cell(seen, index, PRETRAINED.name, contour=contour))
             ]
             heading = " against ".join(
                 f"{phrases[group]} ({100 * (report.groups[group].accuracy or 0.0):.0f}% right)"
@@ -142,7 +147,7 @@ def methods_sheet(
     chosen = chosen_of_groups(embedded, compared, split, method, count=per_group, batch_size=batch_size, seed=seed)
     rows: list[Row] = []
     for group, row, how in embedded.progress(chosen, total=len(chosen), label="drawing figures", unit="images"):
-        seen = Seen(embedded, split.dataset.rows(np.array([row])), shown, method)
+        seen = Seen(embedded, split.dataset.rows(np.array([row])), heads_of(shown), method)
         cells = [Cell(seen.photograph(0), (how,))]
         cells += [_cell(seen, 0, name, contour=contour) for name in shown]
         rows.append(Row(phrases[group], cells))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
+from torch import Tensor
 
-from despur.backbones.heads import class_logits
+from despur.backbones.heads import Heads, class_logits
 from despur.data.examples import Dataset
 from despur.data.images import read_image, read_mask_of
 from despur.errors import WorkspaceError
@@ -36,71 +37,75 @@ CHOICES = (AT_RANDOM, MOST, LEAST)
 """How a strip's image was chosen among its group's; they take turns. A picture that stands alone is a random one."""
 
 CANDIDATES = 24
-"""Images of a group, drawn by the seed, among which changes are compared."""
+"""Images of a group, drawn by the seed, among which changes are compared: each costs a pass through the encoder."""
 
 
 class Seen:
-    """Images of one batch under several runs: maps of the own class, and what each run says.
+    """Images of one batch under several models: maps of the own class, and what each model says.
+
+    Args:
+        dataset: the images, read at once.
+        models: heads by the model's name.
+        method: how maps are made.
 
     Attributes:
-        pictures: the photographs as the encoder sees them.
-        outlines: where the object is in them; None where it is not known.
-        maps: [images, height, width] by run.
+        maps: [images, height, width] in [0, 1] by model, on the CPU.
     """
 
     def __init__(
-        self, embedded: EmbeddedImages, dataset: Dataset, runs: Mapping[str, Run], method: MapMethod[Any]
+        self, embedded: EmbeddedImages, dataset: Dataset, models: Mapping[str, Heads], method: MapMethod[Any]
     ) -> None:
-        backbone, prompts = embedded.backbone, embedded.class_prompts
-        photographs = [read_image(path) for path in dataset.image_paths()]
         self.dataset = dataset
-        self.pictures = [backbone.framing.image(photograph) for photograph in photographs]
-        self.outlines = _outlines(embedded, dataset, [photograph.size for photograph in photographs])
-        pixels = torch.stack([backbone.preprocess(photograph) for photograph in photographs]).to(embedded.device)
-        self._embedded, self._runs, self._pixels = embedded, runs, pixels
-        passed = method.see(backbone, pixels)
+        self._backbone, self._prompts = embedded.backbone, embedded.class_prompts
+        self._photographs = [read_image(path) for path in dataset.image_paths()]
+        pixels = [self._backbone.preprocess(photograph) for photograph in self._photographs]
+        self._pixels = torch.stack(pixels).to(embedded.device)
+        self._models = {
+            name: {key: head.to(embedded.device) for key, head in heads.items()} for name, heads in models.items()
+        }
+        passed = method.see(self._backbone, self._pixels)
         labels = torch.from_numpy(dataset.labels).to(embedded.device)
-        self.maps: dict[str, Float[torch.Tensor, "images height width"]] = {}
-        for name, run in runs.items():
-            heads = {key: head.to(embedded.device) for key, head in run.heads.items()}
-            maps = method.maps(backbone, heads, passed, explained_classes(heads, prompts))
-            self.maps[name] = maps[torch.arange(len(labels), device=labels.device), labels].cpu()
+        images = torch.arange(len(labels), device=labels.device)
+        self.maps: dict[str, Float[Tensor, "images height width"]] = {}
+        for name, heads in self._models.items():
+            maps = method.maps(self._backbone, heads, passed, explained_classes(heads, self._prompts))
+            self.maps[name] = maps[images, labels].cpu()
 
     @cached_property
     def said(self) -> dict[str, list[int]]:
-        """The predicted classes by run; costs another pass through the encoder."""
-        features = self._embedded.backbone.image_features(self._pixels).float()
-        found: dict[str, list[int]] = {}
-        for name, run in self._runs.items():
-            heads = {key: head.to(self._embedded.device) for key, head in run.heads.items()}
-            found[name] = class_logits(heads, features, self._embedded.class_prompts).argmax(-1).tolist()
-        return found
+        """The predicted classes by model; costs another pass through the encoder."""
+        features = self._backbone.image_features(self._pixels).float()
+        return {
+            name: class_logits(heads, features, self._prompts).argmax(-1).tolist()
+            for name, heads in self._models.items()
+        }
 
-    def laid(self, index: int, run: str, *, contour: bool) -> Image.Image:
-        """One image under one run's map, the object outlined where it is known."""
+    def laid(self, index: int, model: str, *, contour: bool) -> Image.Image:
+        """One image under one model's map, the object outlined where it is known."""
         draw = contours if contour else overlay
-        return draw(self.pictures[index], self.maps[run][index], outline=self.outlines[index])
+        return draw(self._picture(index), self.maps[model][index], outline=self._outline(index))
 
     def photograph(self, index: int) -> Image.Image:
-        """One image, the object outlined where it is known."""
-        outline = self.outlines[index]
-        return self.pictures[index] if outline is None else with_outline(self.pictures[index], outline)
+        """One image as the encoder sees it, the object outlined where it is known."""
+        outline = self._outline(index)
+        return self._picture(index) if outline is None else with_outline(self._picture(index), outline)
+
+    def _picture(self, index: int) -> Image.Image:
+        return self._backbone.framing.image(self._photographs[index])
+
+    def _outline(self, index: int) -> Bool[np.ndarray, "rows columns"] | None:
+        """Where the object is; None where it is not known."""
+        box, mask = (self.dataset.table[column][index].as_py() for column in ("box", "mask"))
+        if box is None and mask is None:
+            return None
+        size, image = self._photographs[index].size, self.dataset.image_paths()[index]
+        drawn = None if mask is None else read_mask_of(self.dataset.root / mask, image, size)
+        return object_as_seen(size, self._backbone.framing, box=box, mask=drawn)
 
 
-def _outlines(embedded: EmbeddedImages, dataset: Dataset, sizes: Sequence[tuple[int, int]]) -> list[Any]:
-    rows = dataset.table.select(["box", "mask"]).to_pylist()
-    framing = embedded.backbone.framing
-    return [
-        None
-        if row["box"] is None and row["mask"] is None
-        else object_as_seen(
-            size,
-            framing,
-            box=row["box"],
-            mask=None if row["mask"] is None else read_mask_of(dataset.root / row["mask"], image, size),
-        )
-        for row, image, size in zip(rows, dataset.image_paths(), sizes, strict=True)
-    ]
+def heads_of(runs: Mapping[str, Run]) -> dict[str, Heads]:
+    """Heads by the run's name, as :class:`Seen` takes them."""
+    return {name: run.heads for name, run in runs.items()}
 
 
 def choose(change: Float[np.ndarray, "images"], count: int, generator: np.random.Generator) -> list[tuple[int, str]]:
@@ -136,7 +141,7 @@ def map_changes(
     parts: list[Float[np.ndarray, "images"]] = []
     for start in range(0, len(dataset), batch_size):
         rows = np.arange(start, min(start + batch_size, len(dataset)))
-        seen = Seen(embedded, dataset.rows(rows), compared, method)
+        seen = Seen(embedded, dataset.rows(rows), heads_of(compared), method)
         parts.append(1 - map_agreement(seen.maps[names[0]], seen.maps[names[-1]]).double().numpy())
     return np.concatenate(parts)
 
@@ -210,7 +215,7 @@ def write_strips(
     for place, (group, row, how) in embedded.progress(
         numbered, total=len(chosen), label="drawing strips", unit="images"
     ):
-        seen = Seen(embedded, split.dataset.rows(np.array([row])), compared, method)
+        seen = Seen(embedded, split.dataset.rows(np.array([row])), heads_of(compared), method)
         scores = {name: float(aiou[name][row]) for name in compared}
         panels = _write_panels(seen, compared, scores, folder, f"{place:02d}", contour=settings.contour)
         entries.append({"id": seen.dataset.ids[0], "group": phrases[group], "chosen": how, "panels": panels})

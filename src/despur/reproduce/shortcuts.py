@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
 from despur.explain.sheet import Cell, Row, Sheet
 from despur.mitigate.methods.pretrained import PRETRAINED
-from despur.mitigate.runs import Run
-from despur.mitigate.settings import TrainSettings
 from despur.pipeline.detecting import detections_path
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.ranking import rank_stage, read_ranking
@@ -88,7 +85,7 @@ def shortcuts_figure(embedded: Embedded, numbers: Sequence[Beside], *, seed: int
     dataset, correct = embedded.dataset, read_parquet(embedded.workspace.path("predictions.parquet"))
     right = dict(zip(correct["id"].to_pylist(), correct["correct"].to_pylist(), strict=True))
     detections = read_parquet(detections_path(embedded.workspace)).select(["id", "phrase"])
-    run, generator, rows = _as_it_came(embedded), np.random.default_rng(seed), list[Row]()
+    generator, rows = np.random.default_rng(seed), list[Row]()
     for number in numbers:
         name, _, attribute = number.row.rpartition(", ")
         if number.ours is None:
@@ -102,11 +99,11 @@ def shortcuts_figure(embedded: Embedded, numbers: Sequence[Beside], *, seed: int
         if not all(drawn):
             continue
         pair = np.array([generator.choice(some) for some in drawn])
-        seen = Seen(embedded, dataset.rows(pair), {"": run}, method)
+        seen = Seen(embedded, dataset.rows(pair), {PRETRAINED.name: embedded.heads}, method)
         cells: list[Cell] = []
         for index, present in enumerate((True, False)):
-            said = seen.dataset.classes[seen.said[""][index]]
-            laid = Cell(seen.laid(index, "", contour=False), (f"says {said}",), wrong=not present)
+            said = seen.dataset.classes[seen.said[PRETRAINED.name][index]]
+            laid = Cell(seen.laid(index, PRETRAINED.name, contour=False), (f"says {said}",), wrong=not present)
             cells += [Cell(seen.photograph(index)), laid]
         rows.append(Row(f"{name}: with {attribute} against without ({100 * number.ours:.1f} points)", cells))
     caption = (
@@ -120,18 +117,3 @@ def shortcuts_figure(embedded: Embedded, numbers: Sequence[Beside], *, seed: int
 def _training_images(dataset: Dataset, name: str) -> list[int]:
     rows = dataset.split_rows("train")
     return [int(row) for row in rows[dataset.labels[rows] == dataset.classes.index(name)]]
-
-
-def _as_it_came(embedded: Embedded) -> Run:
-    """The model's own heads, as a run that nothing was trained in."""
-    return Run(
-        method=PRETRAINED.name,
-        attribute="",
-        seed=0,
-        settings=TrainSettings(),
-        heads={name: head.cpu() for name, head in embedded.heads.items()},
-        best_epoch=0,
-        history=pa.table({}),
-        diverged_step=None,
-        seconds=0.0,
-    )
