@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,15 @@ def test_an_unknown_map_method_and_one_that_a_resnet_cannot_have_are_refused(own
     resnet = Embedded(own.workspace, own.device, as_backbone(new_small("resnet", seed=0)))
     with pytest.raises(ModelError, match="--method gradcam"):
         explain_stage(resnet, ExplainSettings(method="relevance"))
+
+
+def test_without_the_model_as_it_came_maps_and_figures_are_refused_in_a_sentence(own: Embedded):
+    shutil.rmtree(own.workspace.path("runs", "pretrained"))
+    with pytest.raises(WorkspaceError, match=r"pretrained: the run of the model as it came.*mitigate.*pretrained"):
+        explain_stage(own, TINY)
+    with pytest.raises(WorkspaceError, match="mitigate"):
+        write_figures(own)
+    assert not own.workspace.path("figures").exists()
 
 
 def test_both_figures_are_written_as_png_and_svg(own: Embedded):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from despur.errors import WorkspaceError
 from despur.explain.method import MapMethod
 from despur.explain.methods import find_map_method
 from despur.explain.sheet import Cell, Row, Sheet, to_png, to_svg
@@ -59,12 +58,6 @@ def write_figures(
     """
     checked(ExplainSettings, {"seed": seed, "batch_size": batch_size}, where="figures")
     runs = load_runs(embedded.workspace)
-    if PRETRAINED.name not in runs:
-        raise WorkspaceError(
-            "there are no runs to show",
-            where=embedded.workspace.root,
-            now=f"run: despur mitigate -w {embedded.workspace.root}",
-        )
     maps = find_map_method(method)
     maps.check(embedded.backbone)
     part = split_of(embedded, split, runs[PRETRAINED.name].attribute)

@@ -73,10 +73,10 @@ def _is_of(workspace: Workspace, name: str, features: str) -> bool:
 
 
 def load_runs(workspace: Workspace) -> dict[str, Run]:
-    """Every finished run by name; at least one.
+    """Every finished run by name, the pre-trained model's among them.
 
     Raises:
-        WorkspaceError: there is none, or its files are missing or damaged.
+        WorkspaceError: there is none, or the pre-trained model's is gone, or files are missing or damaged.
     """
     names = run_names(workspace)
     if not names:
@@ -84,6 +84,12 @@ def load_runs(workspace: Workspace) -> dict[str, Run]:
             "it holds no run on these features",
             where=workspace.root,
             now=f"run: despur mitigate -w {workspace.root} (with --method pretrained to see the model as it came)",
+        )
+    if PRETRAINED.name not in names:
+        raise WorkspaceError(
+            "the run of the model as it came, which the others are held against, is gone",
+            where=workspace.path("runs", PRETRAINED.name),
+            now=f"run: despur mitigate -w {workspace.root} --method {PRETRAINED.name}",
         )
     return {name: load_run(workspace.path("runs", name)) for name in names}
 
