@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,15 +17,20 @@ from PIL import Image
 
 from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
+from despur.data.examples import to_arrow
+from despur.detect.protocol import Detections, Queries
 from despur.detect.schema import SCHEMA
 from despur.errors import ModelError, SettingsError, WorkspaceError
 from despur.explain.measure import ON_OBJECT
-from despur.pipeline import ExplainSettings, evaluate_stage, explain_stage, explaining
+from despur.pipeline import ExplainSettings, detecting, evaluate_stage, explain_stage, explaining
+from despur.pipeline.detecting import SearchSettings
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.figures import write_figures
 from despur.pipeline.repairing import verify
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.strips import CHOICES, choose, how_chosen
+from despur.review.events import Action, now
+from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_json, read_parquet, write_parquet
 
 TINY = ExplainSettings(images=8, strips=1, checks=2, batch_size=8)
@@ -172,6 +178,69 @@ def test_detections_with_boxes_add_where_the_model_looks_instead(own: Embedded):
     for group in groups:
         assert 0 < group["attribute_area"] < 1
         assert 0 <= group["on_attribute"] <= 1 - group["on_object"] + 1e-6
+
+
+class SeesEverything:
+    """Sees whatever it is asked for, in the same place of every image."""
+
+    spec = "everything"
+
+    def fingerprint(self) -> str:
+        return self.spec
+
+    def encode(self, phrases: Sequence[str]) -> Queries[None]:
+        return Queries(tuple(phrases), (), None)
+
+    def detect(self, images: Sequence[Image.Image], queries: Queries[None]) -> Detections:
+        image, phrase = np.indices((len(images), len(queries.phrases))).reshape(2, -1)
+        places = {"water": [0, 50, 96, 96], "landbird": [20, 10, 60, 50], "waterbird": [20, 10, 60, 50]}
+        box = np.array([places[queries.phrases[index]] for index in phrase], dtype=np.float32)
+        return Detections(image, phrase, np.full(len(image), 0.5, dtype=np.float32), box, {})
+
+
+@pytest.fixture
+def searched(own: Embedded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Embedded:
+    """Images of which the dataset does not say where the object is, searched for water alone."""
+    monkeypatch.setattr(detecting, "_load_detector", lambda *_, **__: SeesEverything())
+    (tmp_path / "words.txt").write_text("water\n")
+    bare = [None] * len(own.dataset)
+    columns = {name: own.dataset.table[name] for name in own.dataset.table.column_names} | {"box": bare, "mask": bare}
+    table = pa.table(columns, schema=own.dataset.table.schema)
+    write_parquet(own.workspace.path("examples.parquet"), to_arrow(replace(own.dataset, table=table)))
+    found = Embedded(own.workspace, own.device, own.backbone)
+    detecting.detect_stage(found, SearchSettings(vocabulary=(f"file:{tmp_path / 'words.txt'}",)))
+    return found
+
+
+def elsewhere(embedded: Embedded) -> list[dict[str, Any]]:
+    explain_stage(embedded, TINY)
+    evaluate_stage(embedded)
+    return (read_json(embedded.workspace.path("runs", "pretrained", "metrics.json"))["explanations"] or {})["elsewhere"]
+
+
+def test_without_any_ground_truth_the_detector_says_where_the_object_is(searched: Embedded):
+    groups = elsewhere(searched)
+    assert sum(group["n"] for group in groups) == 8
+    for group in groups:
+        assert group["object_area"] == pytest.approx((40 / 96) ** 2, abs=0.01)
+        assert group["attribute_area"] == pytest.approx(46 / 96, abs=0.01)
+    seen = read_parquet(searched.workspace.path("objects.parquet"))
+    assert len(set(seen["id"].to_pylist())) == 8, "the images that are explained, and no others"
+    assert "water" not in seen["phrase"].to_pylist()
+    searched.workspace.path("objects.parquet").unlink()
+    assert explain_stage(searched, TINY)
+    assert not explain_stage(searched, TINY)
+
+
+def test_what_people_struck_out_has_no_place_in_the_maps(searched: Embedded):
+    whole = elsewhere(searched)
+    images = read_parquet(searched.workspace.path("objects.parquet"))["id"].to_pylist()
+    labels = dict(zip(searched.dataset.ids, searched.dataset.labels.tolist(), strict=True))
+    store = VerdictStore(searched.workspace.path(VERDICTS))
+    struck = {"kind": "strike", "who": "ann", "at": now(), "attribute": "water", "image": images[0], "struck": True}
+    store.add(Action.model_validate({**struck, "class_name": searched.dataset.classes[labels[images[0]]]}))
+    store.close()
+    assert sum(group["n"] for group in whole) - 1 == sum(group["n"] for group in elsewhere(searched))
 
 
 def test_an_unknown_map_method_and_one_that_a_resnet_cannot_have_are_refused(own: Embedded):

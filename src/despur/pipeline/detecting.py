@@ -38,6 +38,7 @@ from despur.detect import (
 )
 from despur.detect.protocol import Detector
 from despur.detect.ray_search import ray_search
+from despur.detect.schema import SCHEMA
 from despur.detect.searching import SearchEngine, search_here
 from despur.detect.tagger import Tagger
 from despur.errors import ModelError, SettingsError, WorkspaceError, nearest
@@ -49,7 +50,7 @@ from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import table_fingerprint
 from despur.pipeline.runner import is_current, run_stage
 from despur.pipeline.settings import SearchSettings
-from despur.workspace import Workspace, fingerprint, write_whole
+from despur.workspace import Workspace, fingerprint, read_parquet, write_whole
 
 DETECT = "detect"
 COLUMN = "column"
@@ -306,6 +307,27 @@ def detect_stage(
         work=work,
         device=embedded.device,
     )
+
+
+def detect_objects(embedded: Embedded, dataset: Dataset, path: Path) -> pa.Table:
+    """Where the detector that searched a workspace sees the classes of some of its images, by the names they go by.
+
+    A search for shortcuts leaves the names of classes out; this is a search for nothing else. It is written to
+    ``path``, and not at all where the workspace was searched by what knows no places, or there is no image.
+
+    Raises:
+        ModelError: the detector cannot be had any more.
+    """
+    record = embedded.workspace.record(DETECT)
+    settings = None if record is None else SearchSettings.model_validate(record.settings)
+    if settings is None or settings.detector in (COLUMN, TAGGER) or not len(dataset):
+        path.unlink(missing_ok=True)
+        return SCHEMA.empty_table()
+    detector = _load_detector(settings.detector, threshold=settings.threshold, device=embedded.device)
+    shown = [dataset.classes[label] for label in sorted(set(dataset.labels.tolist()))]
+    names = sorted({name for of_class in shown for name in embedded.wording.names(of_class)})
+    detect_to_table(dataset, detector, Vocabulary(tuple(names)), path, progress=embedded.progress)
+    return read_parquet(path)
 
 
 def detections_path(workspace: Workspace) -> Path:

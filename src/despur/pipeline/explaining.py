@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from despur.backbones.heads import Heads
-from despur.data.examples import Dataset
+from despur.data.examples import Box, Dataset
 from despur.data.images import read_image
 from despur.explain.curves import STEPS
 from despur.explain.measure import ELSEWHERE, ON_OBJECT, measure_explanations
@@ -25,6 +26,7 @@ from despur.features.encode import cut
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run
+from despur.pipeline.detecting import detect_objects
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.embedding import images_fingerprint
 from despur.pipeline.evaluation import (
@@ -38,6 +40,7 @@ from despur.pipeline.evaluation import (
     split_of,
 )
 from despur.pipeline.grouping import Grouping, grouping_state
+from despur.pipeline.pairing import judgements_of
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ExplainSettings
 from despur.pipeline.strips import STRIPS, strip_files, write_strips
@@ -46,9 +49,15 @@ from despur.workspace import Workspace, fingerprint, fingerprint_file, read_parq
 
 DETECTIONS = "detections.parquet"
 
+OBJECTS = "objects.parquet"
+"""Where a detector saw the classes themselves, in images of which the dataset does not say where the object is."""
+
 
 def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, split: str = "test") -> bool:
     """Write ``explanations.parquet``, ``checks.json`` and ``strips/``; returns whether it computed.
+
+    Where the attribute was detected in an image of which the dataset does not say where the object is, the same
+    detector is asked for the image's class (``objects.parquet``).
 
     The table holds ``id``, a column of AIoU a run, and a column ``RUN/MEASURE`` for every other measure; NaN where an
     image has neither box nor mask. Measures of where a model looks instead are there if the workspace has detections
@@ -56,7 +65,7 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     (``explanations-rollout.parquet``), beside the paper's.
 
     Raises:
-        ModelError: the map method means nothing on this model.
+        ModelError: the map method means nothing on this model, or the detector cannot be had any more.
         SettingsError: there is no such map method.
         WorkspaceError: there is no run.
     """
@@ -72,24 +81,35 @@ def explain_stage(embedded: Embedded, settings: ExplainSettings | None = None, s
     masks = [drawn.dataset.root / mask for mask in drawn.dataset.table["mask"].to_pylist() if mask]
     detections = workspace.path(DETECTIONS)
     detected = fingerprint_file(detections) if detections.exists() else ""
-    table_file, checks_file, strips_folder = (
-        workspace.path(of_method(name, method)) for name in (EXPLANATIONS, CHECKS, STRIPS)
+    stage = of_method(EXPLAIN, method, "/")
+    table_file, checks_file, strips_folder, objects_file = (
+        workspace.path(of_method(name, method)) for name in (EXPLANATIONS, CHECKS, STRIPS, OBJECTS)
     )
+    struck = struck_images(workspace, drawn.grouping)
+    wrong = [[*pair, sorted(images)] for pair, images in struck.items()]
 
     def work() -> None:
-        places = places_of(workspace, drawn.dataset, drawn.grouping)
+        attribute = attribute_places(workspace, drawn.dataset, drawn.grouping, struck)
+        places = Places(attribute, object_places(embedded, drawn.dataset, attribute, objects_file))
         measured = measure_runs(embedded, runs, drawn.dataset, settings.batch_size, method=method, places=places)
         write_parquet(table_file, explanations_table(drawn.dataset.ids, measured))
         compared = compared_runs(runs)
         write_json(checks_file, _checks(embedded, compared, whole, method, settings))
         write_strips(embedded, compared, drawn, measured["aiou"], method, settings, strips_folder)
 
+    def outputs() -> list[Path]:
+        files = [table_file, checks_file, *strip_files(strips_folder)]
+        record = workspace.record(stage)
+        known = record is not None and objects_file.relative_to(workspace.root).as_posix() in record.outputs
+        return [*files, objects_file] if known or objects_file.exists() else files
+
+    state_of_groups = [*grouping_state(embedded), *([fingerprint(wrong)] if wrong else [])]
     return run_stage(
         workspace,
-        of_method(EXPLAIN, method, "/"),
+        stage,
         settings={**settings.model_dump(mode="json"), "split": split, "runs": state},
-        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), detected, *grouping_state(embedded)),
-        outputs=lambda: [table_file, checks_file, *strip_files(strips_folder)],
+        inputs=fingerprint(embedded.state, state, images_fingerprint(masks), detected, *state_of_groups),
+        outputs=outputs,
         work=work,
         seed=settings.seed,
         device=embedded.device,
@@ -120,21 +140,57 @@ def explanations_table(ids: list[str], measured: Mapping[str, Mapping[str, Float
     return pa.table(columns)
 
 
-def places_of(workspace: Workspace, dataset: Dataset, grouping: Grouping) -> Places:
-    """Where the workspace's detections put the attribute and each image's own class."""
+def struck_images(workspace: Workspace, grouping: Grouping) -> dict[tuple[str, str], frozenset[str]]:
+    """Ids of the images in which people say that the detector is wrong, by class and attribute of the grouping."""
+    judgements = judgements_of(workspace)
+    pairs = [
+        (name, attribute)
+        for name, attributes in zip(grouping.classes, grouping.attributes, strict=True)
+        for attribute in attributes
+    ]
+    found = {pair: frozenset(judgements.struck(pair)) for pair in pairs}
+    return {pair: images for pair, images in found.items() if images}
+
+
+def attribute_places(
+    workspace: Workspace, dataset: Dataset, grouping: Grouping, struck: Mapping[tuple[str, str], frozenset[str]]
+) -> dict[str, list[Box]]:
+    """Where the workspace's detections put, by image id, what is spurious for the image's own class.
+
+    Args:
+        struck: as :func:`struck_images` gives it; what was seen there by mistake has no place.
+    """
     file = workspace.path(DETECTIONS)
     if not file.exists():
-        return NOWHERE
+        return {}
     detections = read_parquet(file)
-    of_class = [boxes_seen(detections, [name]) for name in dataset.classes]
-    own = {image: of_class[label].get(image, ()) for image, label in zip(dataset.ids, dataset.labels, strict=True)}
-    spurious = [boxes_seen(detections, list(names)) for names in grouping.attributes]
-    if grouping.source == "labels":
-        return Places(spurious[0], own)
-    # Each image has a place for what is spurious for its own class.
-    of_label = {dataset.classes.index(name): boxes for name, boxes in zip(grouping.classes, spurious, strict=True)}
-    labels = zip(dataset.ids, dataset.labels.tolist(), strict=True)
-    return Places({image: of_label[label].get(image, ()) for image, label in labels if label in of_label}, own)
+    found: dict[str, list[Box]] = {}
+    names = [dataset.classes[label] for label in dataset.labels.tolist()]
+    for name, attributes in zip(grouping.classes, grouping.attributes, strict=True):
+        for attribute in attributes:
+            boxes, wrong = boxes_seen(detections, [attribute]), struck.get((name, attribute), frozenset())
+            for image, own in zip(dataset.ids, names, strict=True):
+                if own == name and image in boxes and image not in wrong:
+                    found.setdefault(image, []).extend(boxes[image])
+    return found
+
+
+def object_places(
+    embedded: Embedded, dataset: Dataset, attribute: Mapping[str, Sequence[Box]], file: Path
+) -> dict[str, Sequence[Box]]:
+    """Where the detector sees each image's own class, for those that have the attribute's place and not the object's.
+
+    Args:
+        attribute: as :func:`attribute_places` gives it.
+        file: where the search is written.
+    """
+    rows = dataset.table.select(["id", "box", "mask"]).to_pylist()
+    wanted = [row["id"] in attribute and row["box"] is None and row["mask"] is None for row in rows]
+    needed = dataset.rows(np.array(wanted, dtype=np.bool_))
+    found = detect_objects(embedded, needed, file)
+    of_class = {name: boxes_seen(found, embedded.wording.names(name)) for name in needed.classes}
+    names = [needed.classes[label] for label in needed.labels.tolist()]
+    return {image: of_class[name].get(image, ()) for image, name in zip(needed.ids, names, strict=True)}
 
 
 def means_of_runs(embedded: Embedded, method: str = GRADCAM.name) -> dict[str, dict[str, float | None]]:
