@@ -164,6 +164,7 @@ def test_a_name_that_no_hub_gives_says_what_to_fetch_and_where_to_put_it(monkeyp
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
+    monkeypatch.setattr("despur.backbones.hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("despur.backbones.hub.urlopen", unreachable)
     monkeypatch.setattr("despur.backbones.hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(ModelError) as caught:

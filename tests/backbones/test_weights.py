@@ -131,6 +131,7 @@ def test_a_tag_whose_weights_are_out_of_reach_says_what_to_fetch_and_where_to_pu
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
+    monkeypatch.setattr("despur.backbones.hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("despur.backbones.hub.urlopen", unreachable)
     monkeypatch.setattr("despur.backbones.hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(ModelError) as caught:
@@ -141,6 +142,17 @@ def test_a_tag_whose_weights_are_out_of_reach_says_what_to_fetch_and_where_to_pu
         "where there is a network, put it here as RN50-openai.safetensors and give "
         "--model open_clip:RN50-quickgelu/RN50-openai.safetensors"
     )
+
+
+def test_a_hub_is_not_asked_where_the_user_is_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr("despur.backbones.hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("despur.backbones.hub.urlopen", asked)
+    monkeypatch.setattr("despur.backbones.hub.try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(ModelError, match="not on this machine and no hub answers; fetch https://"):
+        load_open_clip("RN50/openai")
 
 
 @pytest.mark.slow
