@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from despur.review.events import Action, now
 from despur.review.forms import NAME_COOKIE, Form, NameForm, StrikeForm, VerdictForm, as_cookie, body_of, reads
 from despur.review.pages import Chosen, SessionDep, Who, candidate_of, queue_of
-from despur.review.queue import Filter, next_open
+from despur.review.queue import next_open
 from despur.review.safety import same_secret
 from despur.review.session import Session
 from despur.review.study import key_of
@@ -22,12 +22,6 @@ def check(session: Session, form: Form) -> None:
     """Refuse a form that is not from a page of this server."""
     if not same_secret(form.token, session.form_token):
         raise HTTPException(403, "This page is from an earlier start of the server. Reload it and do that again.")
-
-
-def address(path: str, chosen: Filter, fragment: str = "") -> str:
-    """A page's address that keeps the filter."""
-    query = chosen.query()
-    return path + (f"?{query}" if query else "") + fragment
 
 
 def go(place: str) -> Response:
@@ -59,7 +53,7 @@ def judge(
     session.add(action, request=form.wish)
     judgements = session.judgements()
     following = next_open(queue_of(study, judgements, chosen, who), judgements, who, after=key)
-    return go(address("/summary" if following is None else f"/pairs/{following.key}", chosen))
+    return go(chosen.address("/summary" if following is None else f"/pairs/{following.key}"))
 
 
 @router.post("/pairs/{key}/strikes", openapi_extra=body_of(StrikeForm))
@@ -86,7 +80,7 @@ def strike(
         struck=form.struck,
     )
     session.add(action, request=form.wish)
-    return go(address(f"/pairs/{key}", chosen, f"#image-{form.image}"))
+    return go(chosen.address(f"/pairs/{key}") + f"#image-{form.image}")
 
 
 @router.post("/undo", openapi_extra=body_of(Form))
@@ -94,7 +88,7 @@ def undo(session: SessionDep, who: Who, chosen: Chosen, form: Annotated[Form, De
     """Take back this person's newest action, and show what it was about."""
     check(session, form)
     event = session.undo(who, request=form.wish)
-    return go(address("/" if event is None else f"/pairs/{key_of(*event.pair)}", chosen))
+    return go(chosen.address("/" if event is None else f"/pairs/{key_of(*event.pair)}"))
 
 
 @router.post("/name", openapi_extra=body_of(NameForm))

@@ -51,10 +51,15 @@ class Filter(BaseModel):
     count: Annotated[int, BeforeValidator(_or_none), Field(ge=0, le=10**9)] = 0
     significant: bool = False
 
-    def query(self) -> str:
-        """The part of an address after "?", without what is as usual."""
-        changed = self.model_dump(exclude_defaults=True)
-        return urlencode({name: "1" if value is True else value for name, value in changed.items()})
+    def address(self, path: str, **more: str | int) -> str:
+        """A page's address under this filter; what is as usual is left out of it.
+
+        Args:
+            more: further fields of the query.
+        """
+        changed = {**self.model_dump(exclude_defaults=True), **more}
+        query = urlencode({name: "1" if value is True else value for name, value in changed.items()})
+        return f"{path}?{query}" if query else path
 
     def admits(self, candidate: Candidate) -> bool:
         """Whether a pair passes, whatever anyone thinks of it."""
