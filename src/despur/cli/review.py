@@ -17,10 +17,10 @@ NOBODY = "reviewer"
 
 def _user() -> str:
     """Who runs the command, as far as the system can say."""
-    from despur.review.events import name_of
+    from despur.review.events import person_name
 
     try:
-        return name_of(getpass.getuser()) or NOBODY
+        return person_name(getpass.getuser()) or NOBODY
     except (OSError, KeyError):  # no such user in this container
         return NOBODY
 

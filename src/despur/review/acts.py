@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
+from despur.review.dependencies import Chosen, SessionDep, Who, candidate_of, queue_of
 from despur.review.events import Action, now
 from despur.review.forms import NAME_COOKIE, Form, NameForm, StrikeForm, VerdictForm, as_cookie, body_of, reads
-from despur.review.pages import Chosen, SessionDep, Who, candidate_of, queue_of
 from despur.review.queue import next_open
 from despur.review.safety import same_secret
 from despur.review.session import Session

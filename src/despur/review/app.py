@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from despur.data.images import UnreadableImage
 from despur.errors import DespurError
 from despur.review import acts, images, pages
-from despur.review.pages import render
+from despur.review.rendering import render
 from despur.review.safety import LOOPBACK_NAMES, Guard
 from despur.review.session import Session, StaleError
 from despur.review.store import StoreBusyError
@@ -29,8 +29,8 @@ def create_app(session: Session, *, hosts: Collection[str] = LOOPBACK_NAMES, tok
     # The framework's own documentation pages load scripts from elsewhere; the schema itself does not.
     app = FastAPI(title="despur review", docs_url=None, redoc_url=None)
     app.state.session = session
-    for room in (pages, acts, images):
-        app.include_router(room.router)
+    for module in (pages, acts, images):
+        app.include_router(module.router)
     app.mount("/static", StaticFiles(packages=[("despur.review", "static")]), name="static")
     app.add_exception_handler(DespurError, _refuse_problem)
     app.add_exception_handler(HTTPException, _refuse)

@@ -42,7 +42,7 @@ Note = Annotated[Trimmed, Field(max_length=LONGEST_NOTE)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
-def name_of(text: str) -> str | None:
+def person_name(text: str) -> str | None:
     """A person's name as events hold it, without spaces around it; None where the text is empty or too long for one."""
     try:
         return TypeAdapter(Name).validate_python(text)

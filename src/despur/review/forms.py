@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from despur.review.events import Name, Note, Text, Verdict, name_of
+from despur.review.events import Name, Note, Text, Verdict, person_name
 
 LARGEST_FORM = 32 << 10
 """Bytes."""
@@ -97,4 +97,4 @@ def as_cookie(name: str) -> str:
 
 def name_in(cookie: str | None) -> str | None:
     """The name that a cookie holds; None where it holds none that could be one."""
-    return name_of(unquote(cookie or ""))
+    return person_name(unquote(cookie or ""))

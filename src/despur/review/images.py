@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Path
 from starlette.responses import Response
 
 from despur.data.images import read_image
-from despur.review.pages import SessionDep, candidate_of
+from despur.review.dependencies import SessionDep, candidate_of
 from despur.review.pictures import ENLARGED, boxes_svg, jpeg, upright_size
 from despur.review.session import Session
 

@@ -2,94 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from despur.review import view
 from despur.review.agreement import agreements, disagreements
-from despur.review.forms import NAME_COOKIE, name_in
-from despur.review.judgements import Judgements, Outcome, Pair
-from despur.review.queue import Filter, Queue, make_queue, neighbours, next_open
-from despur.review.session import Session
-from despur.review.study import Candidate, Study
+from despur.review.dependencies import Chosen, SessionDep, Who, candidate_of, queue_of
+from despur.review.judgements import Outcome, Pair
+from despur.review.queue import neighbours, next_open
+from despur.review.rendering import render
 
 router = APIRouter(default_response_class=HTMLResponse)
 
 PAGE = 100
 """Rows of a list on one page."""
-
-
-def session_of(request: Request) -> Session:
-    """What the server holds."""
-    return request.app.state.session
-
-
-def who_asks(request: Request) -> str:
-    """The person's name: what their browser holds, or the server's own user."""
-    return name_in(request.cookies.get(NAME_COOKIE)) or session_of(request).name
-
-
-SessionDep = Annotated[Session, Depends(session_of)]
-Who = Annotated[str, Depends(who_asks)]
-Chosen = Annotated[Filter, Query()]
-
-
-@cache
-def environment() -> Environment:
-    """Templates that escape whatever they are given and refuse a name that is not there."""
-    made = Environment(
-        loader=PackageLoader("despur.review"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(percent=view.percent, points=view.points, q=view.rate_text)
-    return made
-
-
-def render(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    """A page; every one knows who judges, and which process works on the workspace now."""
-    session = session_of(request)
-    text = (
-        environment()
-        .get_template(template)
-        .render(
-            who=who_asks(request),
-            form_token=session.form_token,
-            wish=secrets.token_urlsafe(12),
-            busy=session.user_of_workspace(),
-            workspace=str(session.workspace.root),
-            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-            **values,
-        )
-    )
-    # A file name that was not UTF-8 shows its stray bytes as escapes.
-    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)
-
-
-def candidate_of(study: Study, key: str) -> Candidate:
-    """The pair that an address names.
-
-    Raises:
-        HTTPException: 404 where the ranking holds none.
-    """
-    candidate = study.by_key.get(key)
-    if candidate is None:
-        raise HTTPException(404, "The ranking holds no such pair; it may have been made again. Go back to the queue.")
-    return candidate
-
-
-def queue_of(study: Study, judgements: Judgements, chosen: Filter, who: str) -> Queue:
-    """What the filter leaves, as this person sees it."""
-    return make_queue(view.relisted(study, judgements), chosen, judgements, who)
 
 
 @router.get("/")
@@ -112,7 +42,6 @@ def show_queue(
         listed=listed,
         page=page,
         pages=max(1, -(-len(queue.listed) // PAGE)),
-        first=(page - 1) * PAGE,
         following=next_open(queue, judgements, who),
         judgements=judgements,
         classes=study.dataset.classes,

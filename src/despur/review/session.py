@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from despur.errors import SettingsError, WorkspaceError
-from despur.review.events import LONGEST_NAME, Action, Event, name_of, now
+from despur.review.events import LONGEST_NAME, Action, Event, now, person_name
 from despur.review.judgements import Judgements
 from despur.review.pictures import Thumbnails
 from despur.review.store import VERDICTS, VerdictStore
@@ -50,7 +50,7 @@ class Session:
             SettingsError: the name is empty or too long.
             WorkspaceError: the verdicts cannot be opened.
         """
-        judge = name_of(name)
+        judge = person_name(name)
         if judge is None:
             raise SettingsError(
                 f"{name!r} is no name to judge under",
