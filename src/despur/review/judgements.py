@@ -42,9 +42,9 @@ class Judgements:
             else:
                 self._standing[event.number] = event
                 self._acts.setdefault(event.who, []).append(event)
-                self._line(event).append(event)
+                self._standing_like(event).append(event)
 
-    def _line(self, event: Event) -> list[Event]:
+    def _standing_like(self, event: Event) -> list[Event]:
         """The standing events that ``event`` would be the newest of."""
         if event.kind == "verdict":
             return self._verdicts.setdefault(event.pair, {}).setdefault(event.who, [])
@@ -53,7 +53,7 @@ class Judgements:
     def _take_back(self, undo: Event) -> None:
         undone = self._standing.pop(undo.undoes or 0, None)
         if undone is not None:
-            self._line(undone).remove(undone)
+            self._standing_like(undone).remove(undone)
             self._acts[undone.who].remove(undone)
 
     def stands(self, number: int) -> bool:
@@ -67,13 +67,13 @@ class Judgements:
 
     def by_person(self, pair: Pair) -> dict[str, Event]:
         """Everyone's current verdict on a pair, the earliest judge first."""
-        lines = self._verdicts.get(pair, {})
-        return {who: line[-1] for who, line in lines.items() if line}
+        given = self._verdicts.get(pair, {})
+        return {who: verdicts[-1] for who, verdicts in given.items() if verdicts}
 
     def of(self, pair: Pair, who: str) -> Event | None:
         """One person's current verdict on a pair."""
-        line = self._verdicts.get(pair, {}).get(who)
-        return line[-1] if line else None
+        verdicts = self._verdicts.get(pair, {}).get(who)
+        return verdicts[-1] if verdicts else None
 
     def judged(self) -> list[Pair]:
         """Every pair that somebody's verdict stands on, in the order of the first one."""
@@ -92,8 +92,8 @@ class Judgements:
 
     def struck(self, pair: Pair) -> dict[str, Event]:
         """Ids of the pair's images that the detector is wrong about, and the event that says so."""
-        lines = self._strikes.get(pair, {})
-        return {image: line[-1] for image, line in lines.items() if line and line[-1].struck}
+        said = self._strikes.get(pair, {})
+        return {image: strikes[-1] for image, strikes in said.items() if strikes and strikes[-1].struck}
 
     def struck_pairs(self) -> list[Pair]:
         """Every pair with an image that the detector is wrong about."""

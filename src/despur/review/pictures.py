@@ -18,6 +18,10 @@ THUMBNAIL = 320
 """Longer side in pixels."""
 
 ENLARGED = 1600
+"""Longer side in pixels of a photograph that fills the page."""
+
+QUALITY = 85
+"""Of a JPEG, on Pillow's scale from 0 to 95."""
 
 
 def jpeg(image: Image.Image, side: int) -> bytes:
@@ -25,7 +29,7 @@ def jpeg(image: Image.Image, side: int) -> bytes:
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    small.save(buffer, "JPEG", quality=85)
+    small.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 

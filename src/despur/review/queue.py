@@ -24,6 +24,12 @@ FIRST_PACE = 20.0
 PAUSE = 300.0
 """Seconds between two verdicts from which on the person was away."""
 
+RECENT = 51
+"""A person's newest verdicts, whose gaps say how fast they are now."""
+
+FEWEST_GAPS = 3
+"""Gaps from which on they count as a person's own pace."""
+
 
 def _or_none(given: object) -> object:
     """A field that was emptied asks for no image at least."""
@@ -93,6 +99,8 @@ class Queue:
     Attributes:
         candidates: what the filter admits, whatever its verdict; the order in which cards follow each other.
         listed: those whose verdict it admits too.
+        judged: how many of ``candidates`` this person has judged.
+        pace: seconds that they take a verdict.
     """
 
     candidates: Sequence[Candidate]
@@ -137,7 +145,7 @@ def neighbours(queue: Queue, key: str) -> tuple[Candidate | None, Candidate | No
 
 def pace(events: Sequence[Event], who: str) -> float:
     """Seconds that a person takes a verdict: the median of their latest gaps, pauses left out."""
-    moments = [event.at for event in events if event.who == who and event.kind == "verdict"][-51:]
+    moments = [event.at for event in events if event.who == who and event.kind == "verdict"][-RECENT:]
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
     worked = [gap for gap in gaps if 0 <= gap < PAUSE]
-    return median(worked) if len(worked) >= 3 else FIRST_PACE
+    return median(worked) if len(worked) >= FEWEST_GAPS else FIRST_PACE

@@ -24,7 +24,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(percent=view.percent, points=view.points, q=view.rate_text)
+    made.filters.update(percent=view.percent, points=view.points, q=view.q_text)
     return made
 
 

@@ -91,6 +91,8 @@ class Study:
         dataset: every image; an image's *row* in it is what addresses hold.
         candidates: pairs in the order of the ranking.
         version: changes whenever the images may have.
+        labels: class of every image, by row.
+        predicted: the class that the model says, by row; -1 where it was not asked.
         p_values: of every pair of the ranking, those that another stands for too; NaN where nothing is compared.
         place_of: where a pair stands among them.
     """
@@ -158,8 +160,11 @@ class Study:
 
     def detected(self, candidate: Candidate) -> Bool[np.ndarray, "rows"]:
         """For each of ``class_rows`` whether the detector saw the attribute."""
-        sighted = self._sighted_rows[self._slices.get(candidate.attribute, slice(0))]
-        return np.isin(self.class_rows(candidate.class_name), sighted)
+        return np.isin(self.class_rows(candidate.class_name), self._sighted_rows[self._sightings(candidate)])
+
+    def _sightings(self, candidate: Candidate) -> slice:
+        """Where a pair's attribute stands among the sorted detections."""
+        return self._slices.get(candidate.attribute, slice(0))
 
     def present(self, candidate: Candidate, struck: Collection[str] = ()) -> Bool[np.ndarray, "rows"]:
         """For each of ``class_rows`` whether it has the attribute: as detected, but in struck images the opposite."""
@@ -170,7 +175,7 @@ class Study:
         return present
 
     def numbers(self, candidate: Candidate, struck: Collection[str] = ()) -> Numbers:
-        """Counts and accuracies of a pair, without the images that were struck out."""
+        """Counts and accuracies of a pair; images that were struck out count on the other side."""
         rows = self.class_rows(candidate.class_name)
         predicted = self.predicted[rows]
         return pair_numbers(self.present(candidate, struck), predicted == self.labels[rows], predicted)
@@ -187,13 +192,13 @@ class Study:
 
     def boxes(self, candidate: Candidate, row: int) -> Float[np.ndarray, "boxes 4"]:
         """Where the detector saw the attribute in an image, in pixels of the upright image."""
-        span = self._slices.get(candidate.attribute, slice(0))
+        span = self._sightings(candidate)
         boxes = self._boxes[span][self._sighted_rows[span] == row]
         return boxes[np.isfinite(boxes).all(axis=1)]
 
     def boxed_rows(self, candidate: Candidate) -> set[int]:
         """Images in which the detector says where the attribute is."""
-        span = self._slices.get(candidate.attribute, slice(0))
+        span = self._sightings(candidate)
         return set(self._sighted_rows[span][np.isfinite(self._boxes[span]).all(axis=1)].tolist())
 
     def row_of(self, image: str) -> int | None:

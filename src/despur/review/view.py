@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -41,7 +40,15 @@ class Shot:
 
 @dataclass(frozen=True)
 class Card:
-    """A pair as it stands now."""
+    """A pair as it stands now.
+
+    Attributes:
+        numbers, q_value: with what was struck out counted on the other side.
+        confused: the class that the model says most often of images without the attribute; None: it errs on none.
+        struck: how many of the detector's mistakes were struck out.
+        with_it, without: rows of the images of each strip, the most telling first.
+        mine, others: the verdicts of the person who asks and of everyone else.
+    """
 
     candidate: Candidate
     numbers: Numbers
@@ -111,7 +118,7 @@ def relisted(study: Study, judgements: Judgements) -> list[Candidate]:
     return [_renumbered(study, each, changed[each.pair]) if each.pair in changed else each for each in study.candidates]
 
 
-def _renumbered(study: Study, candidate: Candidate, struck: dict[str, Any]) -> Candidate:
+def _renumbered(study: Study, candidate: Candidate, struck: Collection[str]) -> Candidate:
     numbers = study.numbers(candidate, struck)
     return replace(
         candidate,
@@ -137,13 +144,13 @@ def points(difference: float | None) -> str:
     return "–" if difference is None else f"{100 * difference:+.0f}"
 
 
-def rate_text(value: float | None) -> str:
+def q_text(value: float | None) -> str:
     """A false-discovery rate: ``<0.001``, ``0.032``."""
     if value is None:
         return "–"
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def rows_from(strip: Sequence[int] | Int[np.ndarray, "rows"], start: int, count: int = STRIP) -> list[int]:
-    """Some of a strip's rows, from a place on."""
-    return [int(row) for row in strip[start : start + count]]
+def rows_from(strip: Sequence[int] | Int[np.ndarray, "rows"], start: int) -> list[int]:
+    """The next :data:`STRIP` of a strip's rows, from a place on."""
+    return [int(row) for row in strip[start : start + STRIP]]
