@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from despur.pipeline.ranking import read_ranking
 from despur.pipeline.reviewing import ranking_is_current
 from despur.rank.statistics import wilson_interval
 from despur.review.events import Event, now
-from despur.review.numbers import pair_numbers
+from despur.review.judgements import Judgements
+from despur.review.numbers import Numbers, pair_numbers
 from despur.review.queue import FIRST_PACE, pace
-from despur.review.study import Study, read_study
-from despur.review.view import percent
+from despur.review.study import Candidate, Study, read_study
+from despur.review.view import percent, relisted
 from despur.workspace import StageRecord, Workspace
 
 
@@ -73,6 +75,39 @@ def test_numbers_after_strikes_are_those_of_a_loop_over_the_corrected_images(stu
             assert found.discrepancy is None
         else:
             assert found.discrepancy == pytest.approx(found.present.value - found.absent.value)
+
+
+def test_a_pair_is_counted_again_when_its_struck_images_change_and_not_at_every_look(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[frozenset[str]] = []
+    numbers = Study.numbers
+
+    def spied(self: Study, candidate: Candidate, struck: Collection[str] = ()) -> Numbers:
+        counted.append(frozenset(struck))
+        return numbers(self, candidate, struck)
+
+    monkeypatch.setattr(Study, "numbers", spied)
+    first = study.candidates[0]
+    rows = study.class_rows(first.class_name)
+    strikes = [
+        Event(
+            number=number,
+            kind="strike",
+            who="Ada",
+            at=now(),
+            class_name=first.class_name,
+            attribute=first.attribute,
+            image=study.id_of(int(row)),
+        )
+        for number, row in enumerate(rows[:2], start=1)
+    ]
+    one, two = Judgements(strikes[:1]), Judgements(strikes)
+    seen = [relisted(study, judgements)[0] for judgements in (one, one, two, two, one)]
+    ids = [frozenset(one.struck(first.pair)), frozenset(two.struck(first.pair))]
+    assert counted == [ids[0], ids[1], ids[0]]
+    assert seen[0] == seen[1] == seen[4] != seen[2] == seen[3]
+    assert relisted(study, Judgements())[0] == first
 
 
 def test_a_pair_whose_images_all_have_the_attribute_has_no_discrepancy() -> None:

@@ -126,9 +126,11 @@ class Session:
 
         Returns the undo, which is about the same pair; None where there is nothing to take back.
         """
+        known = self.judgements()
 
         def choose() -> Action | None:
-            last = Judgements(self.store.events()).undoable(who)
+            # Others wait meanwhile: only what came since is read.
+            last = Judgements([*known.events, *self.store.events(after=known.last)]).undoable(who)
             if last is None:
                 return None
             return Action(

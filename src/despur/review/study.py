@@ -95,6 +95,7 @@ class Study:
         predicted: the class that the model says, by row; -1 where it was not asked.
         p_values: of every pair of the ranking, those that another stands for too; NaN where nothing is compared.
         place_of: where a pair stands among them.
+        recounted: pairs with struck images, each with those images' ids and its numbers without them.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Study:
         self.p_values = ranking["p_value"].to_numpy()
         pairs = zip(ranking["class"].to_pylist(), ranking["attribute"].to_pylist(), strict=True)
         self.place_of = {pair: place for place, pair in enumerate(pairs)}
+        self.recounted: dict[tuple[str, str], tuple[frozenset[str], Candidate]] = {}
         self._ids = dataset.table["id"].combine_chunks()
         self._image_names = dataset.table["image"].combine_chunks()
         self._arrange_predictions(predictions, settings, _quarantined(detections))

@@ -119,8 +119,13 @@ def relisted(study: Study, judgements: Judgements) -> list[Candidate]:
 
 
 def _renumbered(study: Study, candidate: Candidate, struck: Collection[str]) -> Candidate:
-    numbers = study.numbers(candidate, struck)
-    return replace(
+    """The pair with its numbers of now; counted when its struck images change, and not at every look at the queue."""
+    ids = frozenset(struck)
+    known = study.recounted.get(candidate.pair)
+    if known is not None and known[0] == ids:
+        return known[1]
+    numbers = study.numbers(candidate, ids)
+    changed = replace(
         candidate,
         n_with=numbers.present.count,
         n_without=numbers.absent.count,
@@ -129,6 +134,8 @@ def _renumbered(study: Study, candidate: Candidate, struck: Collection[str]) -> 
         discrepancy=numbers.discrepancy,
         q_value=adjusted_rate(study, candidate, numbers),
     )
+    study.recounted[candidate.pair] = (ids, changed)
+    return changed
 
 
 def percent(rate: float | None) -> str:
