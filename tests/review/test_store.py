@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -169,6 +170,41 @@ def test_folding_the_history_at_once_or_event_by_event_is_the_same(store: Verdic
     at_once = Judgements(store.events())
     assert list(stepwise.struck(PAIR)) == list(at_once.struck(PAIR)) == ["image 5"]
     assert stepwise.undoable("Ada") == at_once.undoable("Ada")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_judgements_with_what_came_since_are_those_of_the_whole_history_and_the_earlier_ones_stay(
+    seed: int, store: VerdictStore
+) -> None:
+    rng = random.Random(seed)
+    pairs = [PAIR, ("eraser", "hand"), ("eraser", "table")]
+    for number in range(1, 61):
+        who = rng.choice(["Ada", "Bo"])
+        kind = rng.randrange(3)
+        if kind == 0:
+            store.add(verdict(who, rng.choice(["spurious", "healthy"]), rng.choice(pairs)))
+        elif kind == 1:
+            store.add(strike(f"image {rng.randrange(3)}", who, rng.random() < 0.7))
+        else:
+            store.add(undo(rng.randint(1, number), who))
+    events = store.events()
+
+    def told(judgements: Judgements) -> object:
+        return (
+            judgements.last,
+            judgements.people(),
+            [judgements.undoable(who) for who in ("Ada", "Bo")],
+            {pair: (judgements.by_person(pair), judgements.struck(pair)) for pair in pairs},
+            [judgements.stands(event.number) for event in events],
+            judgements.judged(),
+        )
+
+    stepwise, before = Judgements(), []
+    for place in range(0, 60, 4):
+        before.append((stepwise, told(stepwise)))
+        stepwise = stepwise.extended(events[place : place + 4])
+        assert told(stepwise) == told(Judgements(events[: place + 4]))
+    assert all(told(earlier) == was for earlier, was in before)
 
 
 def test_taking_one_action_back_twice_changes_nothing_more(store: VerdictStore) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from despur.review.events import Event, Verdict
@@ -44,6 +44,24 @@ class Judgements:
                 self._acts.setdefault(event.who, []).append(event)
                 self._standing_like(event).append(event)
 
+    def extended(self, events: Sequence[Event]) -> Judgements:
+        """These judgements with what was added to the history since; this object stays as it is for who reads it."""
+        longer = Judgements()
+        longer.events = [*self.events]
+        longer._standing = dict(self._standing)
+        longer._acts = {who: [*acts] for who, acts in self._acts.items()}
+        undone = [self._standing.get(event.undoes or 0) for event in events]
+        changed = {event.pair for event in (*events, *undone) if event is not None}
+        longer._verdicts, longer._strikes = (
+            {
+                pair: {name: [*line] for name, line in lines.items()} if pair in changed else lines
+                for pair, lines in by_pair.items()
+            }
+            for by_pair in (self._verdicts, self._strikes)
+        )
+        longer.extend(events)
+        return longer
+
     def _standing_like(self, event: Event) -> list[Event]:
         """The standing events that ``event`` would be the newest of."""
         if event.kind == "verdict":
@@ -53,8 +71,10 @@ class Judgements:
     def _take_back(self, undo: Event) -> None:
         undone = self._standing.pop(undo.undoes or 0, None)
         if undone is not None:
-            self._standing_like(undone).remove(undone)
-            self._acts[undone.who].remove(undone)
+            for events in (self._standing_like(undone), self._acts[undone.who]):
+                # From the end, where it mostly stands.
+                place = next(place for place in reversed(range(len(events))) if events[place] is undone)
+                del events[place]
 
     def stands(self, number: int) -> bool:
         """Whether a verdict or strike is there and was not taken back."""

@@ -73,7 +73,7 @@ class Session:
             news = self.store.events(after=self._judgements.last)
             if news:
                 # A new one: other requests may be reading the old one.
-                self._judgements = Judgements([*self._judgements.events, *news])
+                self._judgements = self._judgements.extended(news)
             return self._judgements
 
     def study(self) -> Study:
@@ -130,7 +130,7 @@ class Session:
 
         def choose() -> Action | None:
             # Others wait meanwhile: only what came since is read.
-            last = Judgements([*known.events, *self.store.events(after=known.last)]).undoable(who)
+            last = known.extended(self.store.events(after=known.last)).undoable(who)
             if last is None:
                 return None
             return Action(
