@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -61,6 +62,19 @@ def test_the_model_is_left_as_it_was(dino: Any) -> None:
     towers = dino.model.model.text_backbone, dino.model.model.backbone
     dino.detector.detect(noise_images((64, 64)), dino.detector.encode(PHRASES))
     assert (dino.model.model.text_backbone, dino.model.model.backbone) == towers
+
+
+def test_a_batch_that_cannot_be_judged_leaves_no_features_behind(dino: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = dino.detector.encode(PHRASES)
+
+    def out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(dino.detector, "_read", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        dino.detector.detect(noise_images((64, 64)), queries)
+    assert dino.detector._backbone.answer is None
+    assert dino.detector._text.answer is None
 
 
 def test_a_phrase_that_fills_more_than_a_prompt_is_left_out_and_named(dino: Any) -> None:

@@ -6,7 +6,8 @@ does not depend on the other side is computed once: a prompt's text features onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,21 +176,19 @@ class GroundingDinoDetector:
     ) -> Detections:
         count = len(pixels)
         everywhere = torch.ones(count, *pixels.shape[-2:], dtype=torch.long, device=pixels.device)
-        self._backbone.answer = self._model.model.backbone(pixels, everywhere)
         finite = torch.ones(count, dtype=torch.bool, device=pixels.device)
         seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         first = 0
-        for prompt in queries.encoded:
-            self._text.answer = _TextAnswer(prompt.text.expand(count, -1, -1))
-            outputs = self._fusion(
-                pixel_values=pixels, input_ids=prompt.tokens.expand(count, -1), pixel_mask=everywhere, return_dict=True
-            )
-            image, phrase, scores, boxes = self._read(outputs, prompt)
-            boxes = boxes * size[image].repeat(1, 2)
-            finite[image[~(torch.isfinite(scores) & torch.isfinite(boxes).all(dim=1))]] = False
-            seen.append((image, phrase + first, scores, boxes))
-            first += len(prompt.spans)
-        self._backbone.answer = self._text.answer = None
+        with self._images_given(pixels, everywhere):
+            for prompt in queries.encoded:
+                self._text.answer = _TextAnswer(prompt.text.expand(count, -1, -1))
+                tokens = prompt.tokens.expand(count, -1)
+                outputs = self._fusion(pixel_values=pixels, input_ids=tokens, pixel_mask=everywhere, return_dict=True)
+                image, phrase, scores, boxes = self._read(outputs, prompt)
+                boxes = boxes * size[image].repeat(1, 2)
+                finite[image[~(torch.isfinite(scores) & torch.isfinite(boxes).all(dim=1))]] = False
+                seen.append((image, phrase + first, scores, boxes))
+                first += len(prompt.spans)
         failed = dict.fromkeys((~finite).nonzero().flatten().tolist(), NOT_FINITE)
         if not seen:
             nothing = np.zeros(0, dtype=np.int64)
@@ -199,6 +198,17 @@ class GroundingDinoDetector:
         keep = finite[image] & any_area
         image, phrase, scores, boxes = (column[keep].cpu().numpy() for column in (image, phrase, scores, boxes))
         return Detections(image, phrase, scores, boxes, failed)
+
+    @contextmanager
+    def _images_given(
+        self, pixels: Float[Tensor, "images 3 height width"], everywhere: Int[Tensor, "images height width"]
+    ) -> Generator[None]:
+        """While this is open, the model has the images' backbone features; afterwards, come what may, it holds none."""
+        self._backbone.answer = self._model.model.backbone(pixels, everywhere)
+        try:
+            yield
+        finally:
+            self._backbone.answer = self._text.answer = None
 
     def _read(self, outputs: Any, prompt: Prompt) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Image, phrase, score and box (fractions of the image) of what is above both thresholds.
