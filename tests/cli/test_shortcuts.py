@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
+from pydantic import BaseModel
 
+from despur.cli import app
+from despur.detect import DetectSettings
+from despur.pipeline.settings import SearchSettings
+from despur.rank import RankSettings
 from despur.workspace import read_parquet
 
 
@@ -74,6 +81,20 @@ def test_what_cannot_be_done_is_one_sentence_and_status_2(
     assert result.exit_code == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [("detect", SearchSettings), ("detect", DetectSettings), ("rank", RankSettings)],
+)
+def test_a_shell_and_a_notebook_start_from_the_same_defaults(command: str, settings: type[BaseModel]) -> None:
+    """The command line writes them again, because it imports no settings before it runs."""
+    group: Any = typer.main.get_command(app)
+    options = {option.name: option.default for option in group.commands[command].params}
+    for name, field in settings.model_fields.items():
+        if name in options and name != "vocabulary":
+            assert options[name] == field.default, name
+    assert len(options.keys() & settings.model_fields.keys()) >= 2
 
 
 @pytest.mark.parametrize("command", ["detect", "rank"])
