@@ -175,6 +175,25 @@ def test_a_quarantined_image_counts_nowhere_and_an_unseen_one_as_without(
     assert "1 quarantined" in counts_text(ranking)
 
 
+def test_a_quarantined_image_is_counted_in_its_own_split_alone(
+    own_birds: Path, tmp_path: Path, backbone: Backbone
+) -> None:
+    dataset = load_waterbirds(own_birds)
+    dataset.image_paths()[int(dataset.split_rows("train")[0])].write_bytes(b"no image")
+    workspace = Workspace.create(tmp_path / "work")
+    embed_stage(workspace, dataset, backbone, ModelSettings(spec="birdland:vit"))
+    on_disk = Embedded(workspace, torch.device("cpu"), backbone)
+    predict_stage(on_disk)
+    detect_stage(on_disk, COLUMN)
+    in_memory = despur.embed(dataset, backbone)
+    detections = despur.detect(in_memory, "column")
+    for split, lost in ((None, 1), ("train", 1), ("val", 0), ("test", 0)):
+        listed = len(dataset) if split is None else len(dataset.split_rows(split))
+        rank_stage(on_disk, RankSettings(split=split))
+        for ranking in (read_ranking(workspace), despur.rank(in_memory, detections, split=split)):
+            assert (ranking.images, ranking.quarantined) == (listed - lost, lost)
+
+
 def test_an_image_that_is_lost_after_embedding_is_quarantined_by_the_search(
     own_birds: Path, tmp_path: Path, backbone: Backbone
 ) -> None:

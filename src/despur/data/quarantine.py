@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
+from despur.data.examples import Dataset
 from despur.errors import DataError, SettingsError
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -17,18 +20,34 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 
+SPLITS = b"splits"
+"""Key of the table's metadata: how many of its images are of each split."""
+
 MAX_UNREADABLE = 0.01
 """Share of a dataset's images that may be unreadable before a run stops."""
 
 
-def quarantine_table(entries: Iterable[tuple[str, str, str]]) -> pa.Table:
+def quarantine_table(entries: Iterable[tuple[str, str, str]], dataset: Dataset | None = None) -> pa.Table:
     """The table that is written to ``quarantine.parquet``.
 
     Args:
         entries: (id, image, reason) of each unreadable image; the table keeps their order.
+        dataset: where they come from; how many of each split there are then rides in the table's metadata.
     """
     rows = [dict(zip(QUARANTINE_SCHEMA.names, entry, strict=True)) for entry in entries]
-    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+    if dataset is None:
+        return table
+    splits = dict(zip(dataset.ids, dataset.table["split"].to_pylist(), strict=True))
+    return table.replace_schema_metadata({SPLITS: json.dumps(Counter(splits[row["id"]] for row in rows))})
+
+
+def count_quarantined(quarantine: pa.Table, split: str | None = None) -> int:
+    """How many images are quarantined: of one split, where the table says of which splits they are; else all."""
+    known = quarantine.schema.metadata or {}
+    if split is None or SPLITS not in known:
+        return quarantine.num_rows
+    return json.loads(known[SPLITS]).get(split, 0)
 
 
 ACCEPT_MORE = "mend or remove them, or accept more with --max-unreadable"

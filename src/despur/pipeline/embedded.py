@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -16,6 +17,7 @@ from despur.backbones.prompts import fill
 from despur.backbones.protocol import Backbone
 from despur.catalog import load_backbone
 from despur.data.examples import Attribute, Dataset, from_arrow
+from despur.data.quarantine import quarantine_table
 from despur.errors import WorkspaceError
 from despur.features.encode import encode_prompts, encode_texts
 from despur.features.store import FeatureStore
@@ -51,6 +53,11 @@ class EmbeddedImages(ABC):
     @abstractmethod
     def dataset(self) -> Dataset:
         """The images that could be read, a row a feature."""
+
+    @cached_property
+    @abstractmethod
+    def quarantine(self) -> pa.Table:
+        """The images that could not, as :func:`~despur.data.quarantine.quarantine_table` has them."""
 
     @cached_property
     @abstractmethod
@@ -103,6 +110,7 @@ class InMemory(EmbeddedImages):
     Args:
         images: features, a row an image of the dataset.
         wording: what prompts are made of; None: OpenAI's templates and the dataset's own words.
+        quarantine: the images that could not be read; None: all could.
     """
 
     def __init__(
@@ -114,9 +122,11 @@ class InMemory(EmbeddedImages):
         device: torch.device,
         progress: Progress = silent,
         wording: Wording | None = None,
+        quarantine: pa.Table | None = None,
     ) -> None:
         self._dataset, self._backbone, self.images = dataset, backbone, images
         self._wording = wording or Wording()
+        self._quarantine = quarantine_table([]) if quarantine is None else quarantine
         self.device, self.progress = device, progress
         self._texts: dict[str, Tensor] = {}
 
@@ -124,6 +134,11 @@ class InMemory(EmbeddedImages):
     def dataset(self) -> Dataset:
         """The examples that were embedded."""
         return self._dataset
+
+    @cached_property
+    def quarantine(self) -> pa.Table:
+        """The examples that could not be read."""
+        return self._quarantine
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -197,6 +212,11 @@ class Embedded(EmbeddedImages):
         """The images that could be read, a row a feature."""
         _ = self.record  # an unfinished embedding is refused, not read
         return from_arrow(read_parquet(self.workspace.path("examples.parquet")))
+
+    @cached_property
+    def quarantine(self) -> pa.Table:
+        """The images that could not be read."""
+        return read_parquet(self.workspace.path("quarantine.parquet"))
 
     @cached_property
     def store(self) -> FeatureStore:

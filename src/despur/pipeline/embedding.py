@@ -76,7 +76,7 @@ def embed_stage(
             mirror=mirror,
             progress=progress,
         )
-        quarantine = quarantine_table(store.unreadable)
+        quarantine = quarantine_table(store.unreadable, dataset)
         write_parquet(workspace.path("quarantine.parquet"), quarantine)
         check_unreadable(quarantine, len(dataset), max_unreadable, where=dataset.spec)
         with write_whole(folder / "heads.safetensors") as temporary:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from despur.data.quarantine import count_quarantined
 from despur.detect.table import searched_of
 from despur.errors import SettingsError, WorkspaceError
 from despur.features.encode import cut
@@ -49,7 +51,6 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None, *, memo
         raise WorkspaceError(
             "nothing is predicted yet", where=workspace.root, now=f"run: despur predict -w {workspace.root}"
         )
-    unreadable = workspace.path("quarantine.parquet")
 
     def work() -> None:
         ranking = rank(
@@ -62,12 +63,7 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None, *, memo
             memory=memory,
             spill=workspace.root,
         )
-        # The examples are those that could be read: what could not be is counted here.
-        about = {
-            **json.loads(ranking.table.schema.metadata[b"despur"]),
-            "quarantined": ranking.quarantined + read_parquet(unreadable).num_rows,
-        }
-        table = ranking.table.replace_schema_metadata({"despur": json.dumps(about)})
+        table = _with_unreadable(ranking, embedded, settings.split).table
         write_parquet(workspace.path("telling.parquet"), table.select(TELLING))
         write_parquet(workspace.path("discrepancies.parquet"), table.select(COLUMNS))
 
@@ -93,14 +89,24 @@ def ranked(embedded: EmbeddedImages, detections: pa.Table, settings: RankSetting
     dataset = embedded.dataset
     batches = ((span, embedded.rows(np.arange(span.start, span.stop))) for span in cut(len(dataset), PREDICTED_AT_ONCE))
     predictions = predict(dataset.ids, dataset.labels, batches, embedded.heads, embedded.class_prompts)
-    return rank(
+    settings = within(settings, known[SPLIT].decode() if SPLIT in known else None)
+    ranking = rank(
         predictions,
         detections,
         dataset.classes,
-        within(settings, known[SPLIT].decode() if SPLIT in known else None),
+        settings,
         examples=dataset.table,
         quarantined=[] if searched is None else [name for name, *_ in searched.quarantined],
     )
+    return _with_unreadable(ranking, embedded, settings.split)
+
+
+def _with_unreadable(ranking: Ranking, embedded: EmbeddedImages, split: str | None) -> Ranking:
+    """Count the images of the split that could not be embedded, too: the ranking knows those alone that could."""
+    quarantined = ranking.quarantined + count_quarantined(embedded.quarantine, split)
+    about = {**json.loads(ranking.table.schema.metadata[b"despur"]), "quarantined": quarantined}
+    table = ranking.table.replace_schema_metadata({"despur": json.dumps(about)})
+    return replace(ranking, table=table, quarantined=quarantined)
 
 
 def within(settings: RankSettings, searched: str | None) -> RankSettings:

@@ -84,10 +84,19 @@ def embed(
     )
     ids, images = dataset.ids, dataset.table["image"].to_pylist()
     lost = [(ids[row], images[row], reason) for batch in batches for row, reason in batch.unreadable]
-    check_unreadable(quarantine_table(lost), len(dataset), max_unreadable, where=dataset.spec)
+    quarantine = quarantine_table(lost, dataset)
+    check_unreadable(quarantine, len(dataset), max_unreadable, where=dataset.spec)
     kept = np.array([row for batch in batches for row in batch.rows], dtype=np.int64)
     features = torch.cat([batch.features for batch in batches if batch.rows])
-    return InMemory(dataset.rows(kept), backbone, features, device=backbone.device, wording=wording, progress=progress)
+    return InMemory(
+        dataset.rows(kept),
+        backbone,
+        features,
+        device=backbone.device,
+        wording=wording,
+        quarantine=quarantine,
+        progress=progress,
+    )
 
 
 def detect(
