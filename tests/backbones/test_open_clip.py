@@ -119,7 +119,13 @@ def test_equal_models_have_equal_fingerprints(small_backbone: Build) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"quick_gelu": True}, {"vision": {"head_width": 16}}, {"vision": {"pool_type": "avg"}}],
+    [
+        {"text": {"no_causal_mask": True}},
+        {"seed": 1},
+        {"quick_gelu": True},
+        {"vision": {"head_width": 16}},
+        {"vision": {"pool_type": "avg"}},
+    ],
 )
 def test_whatever_changes_the_features_changes_the_fingerprint(small_backbone: Build, change: dict[str, Any]) -> None:
     assert small_backbone("vit", **change).fingerprint() != small_backbone("vit").fingerprint()
