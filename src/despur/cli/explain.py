@@ -30,7 +30,7 @@ def explain(
     images: Annotated[
         int | None, typer.Option(help="Test images to measure, drawn by the seed; all by default.")
     ] = None,
-    strips: Annotated[int, typer.Option(help="Images of every group to show in the report.")] = 3,
+    strips: Annotated[int, typer.Option(help="Images of every group to draw; Grad-CAM's are in the report.")] = 3,
     checks: Annotated[
         int, typer.Option(help="Images on which the maps are checked: deletion, insertion, a shuffled head.")
     ] = 6,
@@ -44,7 +44,8 @@ def explain(
     """Explanation maps of every run: AIoU and other measures, checks of the maps, and pictures.
 
     They go into explanations.parquet, checks.json, strips/ and runs/NAME/metrics.json; maps of another method than
-    Grad-CAM into files of its own beside these (explanations-rollout.parquet, ...).
+    Grad-CAM into files of their own (explanations-rollout.parquet, checks-rollout.json, strips-rollout/), and neither
+    into metrics.json nor into the report.
 
     Examples: despur explain -w WORK --images 1000
               despur explain -w WORK --method relevance

@@ -132,7 +132,7 @@ class ExplainSettings(BaseModel):
     Attributes:
         images: test images to measure, drawn by ``seed``; None: all.
         method: how maps are made: "gradcam" (the paper's), "relevance", "rollout" or "similarity".
-        strips: images of every group that the report shows.
+        strips: images of every group to draw; the report shows Grad-CAM's.
         checks: images on which the maps themselves are checked (deletion, insertion, randomisation); 0: none.
         contour: draw maps as contour lines and not as colours.
         batch_size: images at once.
