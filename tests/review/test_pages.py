@@ -100,7 +100,7 @@ def test_striking_out_a_detection_changes_the_pairs_numbers_and_undo_brings_them
     assert "33% of the time; with it, 100%." in said  # 7 of 21: the image counts as one without
     assert "19 photos" in said
     assert "21 photos" in said
-    assert "counted without 1 mistake of the detector" in said
+    assert "1 mistake of the detector counted on the other side" in said
     assert "struck out by Ada" in said
     assert "33% of 21" in text_of(review.client.get("/").text)
     assert "30% of the time" in text_of(review.client.post("/undo", data=review.form()).text)
@@ -169,6 +169,10 @@ def test_a_long_note_is_measured_as_the_browser_measures_it(review: Open) -> Non
     note = "a\n" * 999 + "ab"
     assert review.judge(PACIFIER, "baby", "spurious", note=note.replace("\n", "\r\n")).status_code == 200
     assert review.session.store.events()[0].note == note
+
+
+def test_one_card_is_not_called_cards(review: Open) -> None:
+    assert "1 card, in the ranking’s order" in text_of(review.client.get("/", params={"q": "TABLE"}).text)
 
 
 def test_a_filter_stays_from_card_to_card(review: Open) -> None:
