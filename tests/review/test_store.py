@@ -73,6 +73,18 @@ def test_a_store_that_another_process_keeps_locked_says_so(store: VerdictStore) 
     store.add(verdict())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps an open file where it is")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_into_a_file_that_is_no_longer_at_its_place(replaced: bool, store: VerdictStore) -> None:
+    store.add(verdict())
+    store.path.rename(store.path.with_name("moved.sqlite"))
+    if replaced:
+        store.path.touch()
+    for use in (lambda: store.add(verdict("Bo")), store.events):
+        with pytest.raises(WorkspaceError, match="moved or replaced"):
+            use()
+
+
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "verdicts.sqlite").write_text("not a database at all, but long enough to be looked at" * 40)
     with pytest.raises(WorkspaceError, match=r"verdicts\.sqlite"):

@@ -71,11 +71,29 @@ class VerdictStore:
             known = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'history'").fetchone()
             if known is None:
                 self._connection.executescript(TABLES)
+        self._opened = self._identity()
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file lies at the path; None: none does."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_place(self) -> None:
+        """Refuse to go on with a file that is no longer at its place: what it is told would be gone with it."""
+        if self._identity() != self._opened:
+            raise WorkspaceError(
+                "the verdicts were moved or replaced while they were open",
+                where=self.path,
+                now="start the command again",
+            )
 
     def _problem(self, error: sqlite3.Error) -> WorkspaceError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -99,6 +117,7 @@ class VerdictStore:
     def _writing(self) -> Generator[None]:
         """Be the only writer, of all threads and processes; everything in the block is kept, or nothing."""
         with self._lock, self._explained():
+            self._check_place()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -152,6 +171,7 @@ class VerdictStore:
     def events(self, after: int = 0) -> list[Event]:
         """The history in order, from the event that follows number ``after``."""
         with self._lock, self._explained():
+            self._check_place()
             rows = self._connection.execute(
                 "SELECT number, action FROM history WHERE number > ? ORDER BY number", (after,)
             ).fetchall()
