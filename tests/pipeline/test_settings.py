@@ -51,6 +51,22 @@ def test_one_model_and_one_method_need_no_brackets(tmp_path: Path) -> None:
     assert (settings.models, settings.mitigate.methods) == (("birdland:resnet",), ("erm",))
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("mitigat: {}\n", "did you mean 'mitigate'"),
+        ("mitigate: {metods: erm}\n", "'mitigate.metods'.* did you mean 'methods'"),
+        ("rank: {ordr: interval}\n", "'rank.ordr'.* did you mean 'order'"),
+        ("rank: {order: intervall}\n", "rank.order cannot be 'intervall'.* did you mean 'interval'"),
+        ("mitigate: {groups: verdict}\n", "mitigate.groups cannot be 'verdict'.* did you mean 'verdicts'"),
+        ("trainable: pool\n", "trainable cannot be 'pool'.* 'attention-pool'|choose from projection, attention-pool"),
+    ],
+)
+def test_a_misspelt_word_is_told_with_the_nearest(lines: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=said):
+        written(tmp_path, f"models: birdland:resnet\n{lines}")
+
+
 def test_a_model_given_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="'birdland:vit' is given twice"):
         written(tmp_path, "models: [birdland:vit, birdland:vit]\n")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -303,6 +304,11 @@ def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> S
             raise SettingsError(f"there is no setting {name!r}", where=where, now=_known(kind, first["loc"])) from error
         if first["type"] == "missing":
             raise SettingsError(f"the setting {name!r} is missing", where=where, now="give it") from error
+        if first["type"] == "literal_error" and isinstance(first["input"], str):
+            choices = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected")))
+            raise SettingsError(
+                f"{name} cannot be {first['input']!r}", where=where, now=nearest(first["input"], choices)
+            ) from error
         message = str(first["msg"]).removeprefix("Value error, ")
         raise SettingsError(
             f"{name}: {message[0].lower()}{message[1:]}, and {first['input']!r} was given", where=where, now="change it"
@@ -310,5 +316,21 @@ def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> S
 
 
 def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    names = list(kind.model_fields)
-    return nearest(str(location[-1]), names) if len(location) == 1 else "see the settings of that section"
+    """A hint at the names that the settings at a place have."""
+    *sections, unknown = location
+    for section in sections:
+        field = kind.model_fields.get(str(section))
+        models = [part for part in _parts(field.annotation) if _is_settings(part)] if field else []
+        if len(models) != 1:
+            return "see the settings of that section"
+        kind = models[0]
+    return nearest(str(unknown), list(kind.model_fields))
+
+
+def _parts(annotation: object) -> tuple[Any, ...]:
+    """What a field may hold: ``RankSettings | None`` may hold two things."""
+    return get_args(annotation) or (annotation,)
+
+
+def _is_settings(part: object) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel)
