@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -11,11 +12,21 @@ from despur.errors import DataError, nearest
 
 @lru_cache(maxsize=1)
 def thousand() -> dict[str, str]:
-    """WordNet number to class name, in the order of the class indices; the names are open_clip's."""
+    """WordNet number to class name, in the order of the class indices; the names are open_clip's.
+
+    It calls two classes "missile" and two "sunglasses". Discrepancies and verdicts know a class by its name, so that
+    one of each two has WordNet's first word for it instead: "projectile" and "sunglass".
+    """
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
     from timm.data.imagenet_info import ImageNetInfo
 
-    return dict(zip(ImageNetInfo("imagenet-1k").label_names(), IMAGENET_CLASSNAMES, strict=True))
+    information = ImageNetInfo("imagenet-1k")
+    given = dict(zip(information.label_names(), IMAGENET_CLASSNAMES, strict=True))
+    shared = {name for name, times in Counter(given.values()).items() if times > 1}
+    return {
+        wnid: information.label_name_to_description(wnid).split(",")[0] if name in shared else name
+        for wnid, name in given.items()
+    }
 
 
 def choose_synsets(words: Sequence[str], *, where: str) -> list[str]:
@@ -25,7 +36,7 @@ def choose_synsets(words: Sequence[str], *, where: str) -> list[str]:
         where: the dataset's spec, for messages.
 
     Raises:
-        DataError: there is no such class, two have that name, or one is given twice.
+        DataError: there is no such class, or one is given twice.
     """
     chosen: list[str] = []
     for word in words:
@@ -53,6 +64,4 @@ def _synset(word: str, where: str) -> str:
             if any(letter.isalpha() for letter in word[1:])
             else "give a name, a number such as n03825788, or an index below 1000",
         )
-    if len(found) > 1:
-        raise DataError(f"two classes are called {word!r}", where=where, now=f"give one of {', '.join(found)}")
     return found[0]
