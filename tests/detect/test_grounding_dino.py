@@ -107,3 +107,14 @@ def test_an_image_whose_scores_are_not_finite_fails(dino: Any) -> None:
 def test_no_phrase_at_all_shows_nothing(dino: Any) -> None:
     found = dino.detector.detect(noise_images((64, 64)), dino.detector.encode([]))
     assert len(found.score) == 0
+
+
+def test_an_image_too_thin_for_the_detector_has_failed_and_the_others_are_searched(dino: Any) -> None:
+    queries = dino.detector.encode(["water", "sea"])
+    photograph = Image.effect_noise((96, 64), 80).convert("RGB")
+    alone = dino.detector.detect([photograph], queries)
+    found = dino.detector.detect([Image.new("RGB", (4000, 1)), photograph], queries)
+    assert found.failed == {0: "4000 x 1 pixels are too long and thin for the detector"}
+    assert found.image.tolist() == [1] * len(alone.image)
+    assert found.score.tolist() == alone.score.tolist()
+    assert dino.detector.detect([Image.new("RGB", (1, 4000))], queries).failed.keys() == {0}

@@ -151,15 +151,19 @@ class GroundingDinoDetector:
     @torch.no_grad()
     def detect(self, images: Sequence[Image.Image], queries: Queries[tuple[Prompt, ...]]) -> Detections:
         """What is seen in some upright RGB images; images of one input size share a batch, so that none is padded."""
-        inputs = [
-            self._image_processor(images=[image], return_tensors="pt")["pixel_values"][0].to(
-                self._model.device, self._model.dtype
-            )
-            for image in images
-        ]
-        parts: list[Detections] = []
-        for shape in dict.fromkeys(pixels.shape for pixels in inputs):
-            mine = [index for index, pixels in enumerate(inputs) if pixels.shape == shape]
+        inputs: dict[int, Tensor] = {}
+        thin: dict[int, str] = {}
+        for index, image in enumerate(images):
+            try:
+                pixels = self._image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
+            except ValueError:  # at the detector's longest side the other side has no pixel left
+                thin[index] = f"{image.width} x {image.height} pixels are too long and thin for the detector"
+            else:
+                inputs[index] = pixels.to(self._model.device, self._model.dtype)
+        nothing = np.zeros(0, dtype=np.int64)
+        parts = [Detections(nothing, nothing, np.zeros(0, np.float32), np.zeros((0, 4), np.float32), thin)]
+        for shape in dict.fromkeys(pixels.shape for pixels in inputs.values()):
+            mine = [index for index, pixels in inputs.items() if pixels.shape == shape]
             size = torch.tensor([images[index].size for index in mine], dtype=torch.float32, device=self._model.device)
             found = self._detect_batch(torch.stack([inputs[index] for index in mine]), size, queries)
             failed = {mine[index]: reason for index, reason in found.failed.items()}
