@@ -36,7 +36,7 @@ def test_a_setting_that_made_other_files_is_named_and_the_status_is_1(own_work: 
     lines = result.stdout.splitlines()
     assert "mitigate/erm: setting epochs: 1 and 2" in lines
     assert "file runs/erm-seed0/history.parquet: other bytes" in lines
-    assert lines[-1].endswith("the first cause is in mitigate/pretrained: setting epochs")
+    assert lines[-1].endswith("the first cause is in mitigate/erm: setting epochs")
     found = json.loads(despur("diff", own_work, copy, "--json").stdout)
     assert found["same"] is False
     assert {"kind": "setting", "stage": "mitigate/erm", "name": "epochs", "a": 1, "b": 2} in found["differences"]

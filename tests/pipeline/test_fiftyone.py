@@ -70,7 +70,7 @@ def test_maps_are_the_own_class_laid_over_the_photograph(finished: Embedded, tmp
     drawn = np.asarray(Image.open(sample[field]["map_path"])) / 255
     row = finished.dataset.split("test").rows(np.array([3]))
     run = load_run(finished.workspace.path("runs", done.maps))
-    seen = Seen(finished, row, {done.maps: run}, GRADCAM).maps[done.maps]
+    seen = Seen(finished, row, {done.maps: run.heads}, GRADCAM).maps[done.maps]
     framing = finished.backbone.framing
     window = upsample_maps(seen, (framing.height, framing.width))[0].numpy()
     expected = framing.uncropped(window, read_image(row.image_paths()[0]).size)

@@ -36,7 +36,7 @@ def review(
         list[str] | None, typer.Option(help="A name under which others reach this machine; several times for several.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Who judges; each browser can say otherwise. [default: your user name]")
+        str | None, typer.Option(help="Who judges; each browser can say otherwise.", show_default="your user name")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Offer explanation maps (loads the model).")] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,

@@ -91,11 +91,13 @@ def train(
     several = [method.with_options(entry) for entry in several]
     common = _common(several)
     method.check(study)
-    _check_window(study, common, len(several) * len(seeds))
+    terms = method.terms(common)
+    if terms:
+        _check_window(study, common, len(several) * len(seeds))
     of_run = [(entry, seed) for entry in several for seed in seeds]
     if callbacks and len(callbacks) != len(of_run):
         raise ValueError(f"there are {len(callbacks)} callbacks for {len(of_run)} runs; give one a run, or none")
-    objective = make_objective(method.terms(common), [entry for entry, _ in of_run], study.class_prompts)
+    objective = make_objective(terms, [entry for entry, _ in of_run], study.class_prompts)
     stack = _Stack(study, method, common, objective, of_run)
     key = "" if checkpoint is None else _key(study, method, of_run)
     saved = Checkpoint(checkpoint, key, checkpoint_seconds)
