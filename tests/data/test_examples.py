@@ -78,6 +78,16 @@ def test_columns_that_make_no_dataset_are_refused(changed: dict[str, list[object
         birds(**changed)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("mask", "'mask' is called as a column of every dataset is"), ("water", "'water' is named twice")],
+)
+def test_an_attribute_that_would_hide_another_column_is_refused(name: str, message: str) -> None:
+    columns = {"id": ["a"], "image": ["a.jpg"], "label": [0], "split": ["train"], "water": [True], "mask": [None]}
+    with pytest.raises(DataError, match=message):
+        make_dataset("x:", Path("x"), ["a"], [WATER, Attribute(name, "")], columns)
+
+
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6)
 PIXELS = st.floats(0, 4000, width=32)
 

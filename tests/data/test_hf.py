@@ -142,6 +142,16 @@ def test_columns_of_zeros_and_ones_are_attributes(tmp_path: Path) -> None:
         load(tmp_path / "x", "attributes=wt")
 
 
+def test_a_column_of_zeros_and_ones_called_as_a_base_column_is_no_attribute(tmp_path: Path) -> None:
+    table = rows(0, 30, noted=False, mask=[0, 1] * 15, wet=[True, False] * 15, kind=["x", "y", "z"] * 10)
+    save(tmp_path / "x" / "train.parquet", table)
+    dataset = load(tmp_path / "x", "label=kind")
+    assert dataset.labels.tolist() == [0, 1, 2] * 10
+    assert [attribute.name for attribute in dataset.attributes] == ["wet"]
+    with pytest.raises(DataError, match="'mask' is called as a column of every dataset is; rename it"):
+        load(tmp_path / "x", "label=kind", "attributes=mask")
+
+
 def test_columns_may_be_named(tmp_path: Path) -> None:
     table = rows(0, 30, noted=False, thumbnail=[picture(0)] * 30, coarse=["x", "y", "z"] * 10)
     save(tmp_path / "x" / "train.parquet", table.drop_columns("label"))

@@ -155,8 +155,14 @@ def make_dataset(
         columns: ``id, image, label, split`` and every attribute's column; ``box`` and ``mask`` may be missing.
 
     Raises:
-        DataError: no rows, a label outside the classes, an unknown split, or two rows with one id.
+        DataError: no rows, a label outside the classes, an unknown split, two rows with one id, or an attribute that
+            is named twice or as a base column is.
     """
+    named = [attribute.name for attribute in attributes]
+    taken = next((name for place, name in enumerate(named) if name in (*BASE_SCHEMA.names, *named[:place])), None)
+    if taken is not None:
+        what = "is named twice" if taken not in BASE_SCHEMA.names else "is called as a column of every dataset is"
+        raise DataError(f"the attribute {taken!r} {what}", where=spec, now="rename it or leave it out")
     count = len(columns["id"])
     if count == 0:
         raise DataError("it holds no images", where=spec, now="check the path")

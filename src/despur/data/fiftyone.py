@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from despur.data.examples import Box, Dataset, make_dataset
+from despur.data.examples import BASE_SCHEMA, Box, Dataset, make_dataset
 from despur.data.images import UnreadableImage, upright_size
 from despur.data.paths import absolute, check_inside, check_some_exist
 from despur.data.splits import check_splits, draw_splits, split_name
@@ -134,8 +134,12 @@ def _splits(file: Path, samples: Sequence[Sample]) -> list[str]:
 
 
 def _yes_or_no(samples: Sequence[Sample]) -> dict[str, list[bool]]:
-    """Fields that say yes or no of every sample."""
-    names = [name for name, value in samples[0].items() if isinstance(value, bool)]
+    """Fields that say yes or no of every sample, but those called as a column of every dataset is."""
+    names = [
+        name
+        for name, value in samples[0].items()
+        if isinstance(value, bool) and name.removeprefix(HAS) not in BASE_SCHEMA.names
+    ]
     return {
         name.removeprefix(HAS): [sample[name] for sample in samples]
         for name in names

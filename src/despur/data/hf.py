@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from despur.data.examples import SPLITS, Dataset, make_dataset
+from despur.data.examples import BASE_SCHEMA, SPLITS, Dataset, make_dataset
 from despur.data.folder import load_folder
 from despur.data.hf_files import HubFiles, hub_files, local_files
 from despur.data.paths import absolute
@@ -174,7 +174,8 @@ def _labels(found: HubFiles, name: str, column: Column) -> tuple[list[str], list
 
 def _attributes(spec: str, columns: Mapping[str, Column], wanted: Sequence[str]) -> dict[str, list[bool]]:
     shown: dict[str, list[bool]] = {}
-    for name in wanted or columns:
+    # A column "label" or "mask" of 0 and 1 would stand in the way of the one that every dataset has.
+    for name in wanted or [name for name in columns if name not in BASE_SCHEMA.names]:
         if name not in columns:
             raise DataError(f"it has no column {name!r}", where=spec, now=nearest(name, list(columns)))
         values = as_attribute(spec, name, columns[name])
