@@ -106,6 +106,19 @@ def test_striking_out_a_detection_changes_the_pairs_numbers_and_undo_brings_them
     assert "30% of the time" in text_of(review.client.post("/undo", data=review.form()).text)
 
 
+def test_a_photo_struck_out_far_down_is_on_the_card_that_follows(review: Open) -> None:
+    key = key_of(PACIFIER, "baby")
+    far = review.client.get(f"/pairs/{key}/images?strip=with&start=12").text
+    row = int(re.findall(r'id="image-(\d+)"', far)[0])
+    assert f'id="image-{row}"' not in card(review)
+    answer = review.client.post(f"/pairs/{key}/strikes?side=all", data=review.form(image=row))
+    assert answer.status_code == 200
+    assert dict(answer.url.params) == {"side": "all", "image": str(row)}
+    assert answer.url.fragment == f"image-{row}"
+    assert f'id="image-{row}"' in answer.text
+    assert len(re.findall(r'id="image-\d+"', answer.text)) == 20 + 12
+
+
 def test_an_image_of_another_class_cannot_be_struck_out_of_a_pair(review: Open) -> None:
     key = key_of(PACIFIER, "baby")
     assert review.client.post(f"/pairs/{key}/strikes", data=review.form(image=45)).status_code == 404

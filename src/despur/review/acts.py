@@ -80,7 +80,7 @@ def strike(
         struck=form.struck,
     )
     session.add(action, request=form.wish)
-    return go(chosen.address(f"/pairs/{key}") + f"#image-{form.image}")
+    return go(chosen.address(f"/pairs/{key}", image=form.image) + f"#image-{form.image}")
 
 
 @router.post("/undo", openapi_extra=body_of(Form))

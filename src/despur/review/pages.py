@@ -49,15 +49,22 @@ def show_queue(
 
 
 @router.get("/pairs/{key}")
-def show_card(request: Request, session: SessionDep, who: Who, chosen: Chosen, key: str) -> Response:
-    """One pair."""
+def show_card(
+    request: Request,
+    session: SessionDep,
+    who: Who,
+    chosen: Chosen,
+    key: str,
+    image: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+) -> Response:
+    """One pair; its strips reach as far as ``image``, the one that was just struck out."""
     study, judgements = session.study(), session.judgements()
     candidate = candidate_of(study, key)
     queue = queue_of(study, judgements, chosen, who)
     before, after = neighbours(queue, key)
     card = view.make_card(study, candidate, judgements, who)
     strips = {
-        side: view.shots(study, candidate, judgements, view.rows_from(rows, 0))
+        side: view.shots(study, candidate, judgements, view.rows_up_to(rows, image))
         for side, rows in (("with", card.with_it), ("without", card.without))
     }
     return render(

@@ -161,3 +161,9 @@ def q_text(value: float | None) -> str:
 def rows_from(strip: Sequence[int] | Int[np.ndarray, "rows"], start: int) -> list[int]:
     """The next :data:`STRIP` of a strip's rows, from a place on."""
     return [int(row) for row in strip[start : start + STRIP]]
+
+
+def rows_up_to(strip: Sequence[int], image: int | None) -> list[int]:
+    """A strip's first rows in steps of :data:`STRIP`, so many that ``image``, if it is in the strip, is among them."""
+    steps = strip.index(image) // STRIP + 1 if image is not None and image in strip else 1
+    return [int(row) for row in strip[: steps * STRIP]]
