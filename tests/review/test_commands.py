@@ -27,6 +27,16 @@ def test_verdicts_go_in_and_out_as_files(work: Path, tmp_path: Path) -> None:
     assert "verdict: spurious" in (tmp_path / "out.yaml").read_text()
 
 
+def test_a_verdict_on_no_class_of_the_workspace_is_refused_with_the_nearest(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(CSV + CSV.split("\n")[1].replace("baby pacifier", "baby pacifer") + "\n")
+    result = despur("verdicts", "import", tmp_path / "in.csv", "-w", work)
+    assert result.exit_code == 2
+    assert "'baby pacifer', which is no class; did you mean 'baby pacifier'?" in " ".join(result.stderr.split())
+    written = despur("verdicts", "export", tmp_path / "out.csv", "-w", work)
+    assert "0 verdicts" in written.stdout
+    assert not (work / "verdicts.sqlite").exists(), "nothing of the file is kept, and an export writes nothing else"
+
+
 def test_a_file_that_means_nothing_is_one_sentence_and_status_2(work: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(CSV.replace("spurious", "wicked"))
     result = despur("verdicts", "import", tmp_path / "in.csv", "-w", work)

@@ -34,8 +34,8 @@ def export_verdicts(
     from despur.review.store import VERDICTS, VerdictStore
     from despur.workspace import Workspace
 
-    store = VerdictStore(Workspace.open(workspace).path(VERDICTS))
-    lines = lines_of(Judgements(store.events()))
+    history = Workspace.open(workspace).path(VERDICTS)
+    lines = lines_of(Judgements(VerdictStore(history).events() if history.exists() else []))
     write_verdicts(file, lines)
     show(
         {"file": str(file), "lines": len(lines)},
@@ -58,12 +58,10 @@ def import_file(
 
     Example: despur verdicts import verdicts.csv -w WORK
     """
-    from despur.review.exchange import import_verdicts, read_verdicts
-    from despur.review.store import VERDICTS, VerdictStore
+    from despur.review.exchange import bring_verdicts
     from despur.workspace import Workspace
 
-    store = VerdictStore(Workspace.open(workspace).path(VERDICTS))
-    done = import_verdicts(store, read_verdicts(file))
+    done = bring_verdicts(Workspace.open(workspace), file)
     show(
         {"file": str(file), "added": done.added, "passed_over": done.passed_over},
         as_json=as_json,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from despur.errors import WorkspaceError, nearest
 from despur.pipeline.detecting import detections_path, finished_search
 from despur.pipeline.embedded import Embedded
-from despur.review.exchange import Imported, import_verdicts, read_verdicts
+from despur.review.exchange import Imported, bring_verdicts, read_verdicts
 from despur.review.judgements import Judgements
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_parquet
@@ -86,20 +86,15 @@ def judged_pairs(workspace: Workspace) -> Judged:
 
 
 def take_verdicts(embedded: Embedded, file: Path) -> Imported:
-    """Add a file's verdicts to a workspace's history, as ``despur verdicts import`` does; nothing where one is amiss.
+    """:func:`bring_verdicts`, of pairs that runs can be trained by at once.
 
     Raises:
-        DataError: the file is not one of verdicts.
-        WorkspaceError: a pair that it calls spurious is of no class, or names what was not looked for.
+        DataError: the file is not one of verdicts, or a line is on no class.
+        WorkspaceError: a pair that it calls spurious names what was not looked for.
     """
-    lines = read_verdicts(file)
-    spurious = {(line.class_name, line.attribute) for line in lines if line.verdict == "spurious"}
+    spurious = {(line.class_name, line.attribute) for line in read_verdicts(file) if line.verdict == "spurious"}
     check_pairs(embedded, [SpuriousPair(*pair) for pair in sorted(spurious)])
-    store = VerdictStore(embedded.workspace.path(VERDICTS))
-    try:
-        return import_verdicts(store, lines)
-    finally:
-        store.close()
+    return bring_verdicts(embedded.workspace, file)
 
 
 def presence_of(

@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from despur.errors import DataError
+from despur.data.examples import from_arrow
+from despur.errors import DataError, nearest
 from despur.review.events import Action, Moment, Name, Note, Text, Verdict
 from despur.review.judgements import Judgements
-from despur.review.store import VerdictStore
-from despur.workspace import PlainYamlError, parse_yaml, write_whole
+from despur.review.store import VERDICTS, VerdictStore
+from despur.workspace import PlainYamlError, Workspace, parse_yaml, read_parquet, write_whole
 
 CLASS = "class"
 """The column of ``Line.class_name``; Python keeps the word for itself."""
@@ -261,3 +262,27 @@ def _topic(action: Action) -> tuple[str, ...]:
         if action.kind == "verdict"
         else (*action.pair, "image", action.image or "")
     )
+
+
+def bring_verdicts(workspace: Workspace, file: Path) -> Imported:
+    """Add a file's verdicts to a workspace's history; nothing where one is of a class that its dataset has not.
+
+    Raises:
+        DataError: the file is not one of verdicts, or a line is on no class.
+    """
+    lines = read_verdicts(file)
+    examples = workspace.path("examples.parquet")
+    if examples.exists():
+        classes = from_arrow(read_parquet(examples)).classes
+        for line in lines:
+            if line.class_name not in classes:
+                raise DataError(
+                    f"a verdict is on {line.class_name!r}, which is no class",
+                    where=file,
+                    now=nearest(line.class_name, classes),
+                )
+    store = VerdictStore(workspace.path(VERDICTS))
+    try:
+        return import_verdicts(store, lines)
+    finally:
+        store.close()
