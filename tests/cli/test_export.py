@@ -62,6 +62,11 @@ print(json.dumps(app.predict(Image.open(sys.argv[2]))))
 def test_a_space_starts_without_a_network_and_says_what_the_model_says(
     own_work: Path, birds: Path, tmp_path: Path, despur
 ) -> None:
+    words = {"templates": ["a {} {x} seen", "the {}"], "classes": {"waterbird": ["gull", "a bird of the sea"]}}
+    (tmp_path / "words.yaml").write_text(yaml.safe_dump(words))
+    spec = f"waterbirds:{birds}"
+    told = despur("embed", spec, "--model", "birdland:vit", "--prompts", tmp_path / "words.yaml", "-w", own_work)
+    assert told.exit_code == 0, told.stderr
     assert despur("mitigate", "-w", own_work, "--method", "erm", "--epochs", 1).exit_code == 0
     result = despur("export", "-w", own_work, "--run", "erm-seed0", "--space", tmp_path / "space", "--json")
     assert result.exit_code == 0, result.stderr

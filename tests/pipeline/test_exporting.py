@@ -16,6 +16,7 @@ from despur.errors import DespurError, ModelError, SettingsError
 from despur.mitigate.runs import load_run, save_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.exporting import export_run
+from despur.pipeline.wording import Wording
 from despur.workspace import Workspace, read_json
 
 METHOD = "clip+lc+vc+ls"
@@ -56,6 +57,16 @@ def test_the_card_tells_method_data_licence_and_every_group_before_and_after(
             assert int(cells[0]) == group["n"]
             assert cells[column].startswith(f"{100 * group['accuracy']:.1f} (")
         assert rows_of(body)["worst group"][column] == f"{100 * accuracy['worst_group']:.1f}"
+
+
+def test_the_card_tells_the_prompts_that_were_read(finished: Embedded, own_work: Path, tmp_path: Path) -> None:
+    export_run(finished, tmp_path / "usual", to="heads", run="erm-seed0")
+    assert "read open_clip's 80 ImageNet templates, averaged;" in (tmp_path / "usual" / "README.md").read_text()
+    own = Embedded(Workspace.open(own_work), finished.device, finished.backbone)
+    own.wording = Wording(templates=("a {} outdoors",), classes={"waterbird": ("gull", "duck")})
+    export_run(own, tmp_path / "own", to="heads", run="erm-seed0")
+    told = (tmp_path / "own" / "README.md").read_text()
+    assert "read “a {} outdoors”, averaged; “waterbird” is called “gull”, “duck”;" in told
 
 
 def test_a_card_without_a_licence_says_so(finished: Embedded, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from despur.backbones.export_open_clip import write_open_clip
 from despur.backbones.export_transformers import write_transformers
 from despur.backbones.heads import Heads
 from despur.backbones.placing import blended
+from despur.backbones.prompts import fill
 from despur.backbones.protocol import Backbone
 from despur.errors import SettingsError, nearest
 from despur.metrics import AccuracyReport
@@ -127,6 +128,7 @@ def export_run(
             subject=rows.grouping.subject,
             groups_note=rows.grouping.note,
             blend=blend,
+            prompts=embedded.wording.told(embedded.dataset.classes),
             split=split,
             images=len(rows.rows),
             before=before,
@@ -137,9 +139,9 @@ def export_run(
         (place / "README.md").write_text(card(content), encoding="utf-8")
         if space:
             wording = embedded.wording
-            names = [wording.names(label)[0] for label in embedded.dataset.classes]
-            title = f"{find_method(chosen.method).title}: {', '.join(names[:4])}"
-            write_space(temporary, title, names, wording.templates)
+            asked = {label: fill(wording.templates, wording.names(label)) for label in embedded.dataset.classes}
+            title = f"{find_method(chosen.method).title}: {', '.join(list(asked)[:4])}"
+            write_space(temporary, title, asked)
     return Exported(folder, name, before, after)
 
 

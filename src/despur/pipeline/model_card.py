@@ -28,6 +28,7 @@ class CardContent:
         subject: what the model is to lean on less, in words.
         groups_note: what a reader must know of the groups; may be empty.
         blend: share of the trained weights, in [0, 1].
+        prompts: what the text side read when the accuracies were found, in words.
         split: where the accuracies are from.
         images: in that split; some may be in no group.
         before, after: of the model as it came and of the exported weights.
@@ -44,6 +45,7 @@ class CardContent:
     subject: str
     groups_note: str
     blend: float
+    prompts: str
     split: str
     images: int
     before: AccuracyReport
@@ -69,7 +71,7 @@ def card(content: CardContent) -> str:
 {yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).strip()}
 ---
 
-# {content.model}, heads retrained with {method.title}
+# {content.model}, heads retrained: {method.title}
 
 The image and text encoders are those of `{content.model}`. Its projections and temperature were retrained by despur
 {content.version} so that the model leans less on *{content.subject}*.
@@ -85,7 +87,7 @@ The image and text encoders are those of `{content.model}`. Its projections and 
 
 {_table(content)}
 
-Rates are percentages, in brackets the 95% interval. The text side reads open_clip's 80 ImageNet templates, averaged;
+Rates are percentages, in brackets the 95% interval. The text side read {content.prompts};
 other prompts give other numbers. Classes that are not in this table were not evaluated: check those that you use.
 {_note(content.groups_note)}
 ## How to load it

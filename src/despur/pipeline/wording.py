@@ -41,6 +41,10 @@ def _with_slot(templates: tuple[str, ...]) -> tuple[str, ...]:
 Texts = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(several), AfterValidator(_each_once)]
 
 
+def _quoted(texts: Sequence[str]) -> str:
+    return ", ".join(f"“{text}”" for text in texts)
+
+
 class Wording(BaseModel):
     """What a prompts file holds; what it leaves out stays as it is without one.
 
@@ -66,6 +70,13 @@ class Wording(BaseModel):
     def names(self, class_name: str) -> tuple[str, ...]:
         """What a class is called in prompts."""
         return self.classes.get(class_name, (class_name,))
+
+    def told(self, classes: Sequence[str]) -> str:
+        """Which prompts these are, for someone who would fill them again: the templates, and other names of classes."""
+        own = self.templates != openai_templates()
+        templates = _quoted(self.templates) if own else f"open_clip's {len(self.templates)} ImageNet templates"
+        others = [f"“{name}” is called {_quoted(self.names(name))}" for name in classes if self.names(name) != (name,)]
+        return f"{templates}, averaged{''.join(f'; {other}' for other in others)}"
 
     def worded(self, attribute: Attribute) -> Attribute:
         """The attribute with this wording's phrases."""

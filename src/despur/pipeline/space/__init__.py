@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -16,17 +16,15 @@ MODEL = "model"
 REQUIREMENTS = ("gradio", "open_clip_torch", "torch")
 
 
-def write_space(folder: Path, title: str, classes: Sequence[str], templates: Sequence[str]) -> None:
+def write_space(folder: Path, title: str, prompts: Mapping[str, Sequence[str]]) -> None:
     """Write everything of a Space but the model: ``app.py``, what it says of itself, and what it needs.
 
     Args:
-        classes: what is asked of a picture, by the names that stand in prompts.
-        templates: each with one ``{}``.
+        prompts: by class, the texts whose mean stands for it.
     """
     app = resources.files(__name__).joinpath("app.py").read_text(encoding="utf-8")
     (folder / "app.py").write_text(app, encoding="utf-8")
-    about = {"title": title, "classes": list(classes), "templates": list(templates)}
-    write_json(folder / "space.json", about)
+    write_json(folder / "space.json", {"title": title, "prompts": {name: list(of) for name, of in prompts.items()}})
     (folder / "requirements.txt").write_text("\n".join(REQUIREMENTS) + "\n", encoding="utf-8")
     front = yaml.safe_dump({"title": title, "sdk": "gradio", "app_file": "app.py"}, allow_unicode=True, sort_keys=False)
     (folder / "README.md").write_text(

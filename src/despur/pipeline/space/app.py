@@ -26,13 +26,8 @@ def _load() -> list[Any]:
         tokenizer = open_clip.get_tokenizer(SOURCE)
         with torch.no_grad():
             vectors = [
-                normalize(
-                    model.encode_text(
-                        tokenizer([template.format(name) for template in ABOUT["templates"]]), normalize=True
-                    ).mean(0),
-                    dim=-1,
-                )
-                for name in ABOUT["classes"]
+                normalize(model.encode_text(tokenizer(prompts), normalize=True).mean(0), dim=-1)
+                for prompts in ABOUT["prompts"].values()
             ]
         _loaded.extend((model, preprocess, torch.stack(vectors)))
     return _loaded
@@ -44,7 +39,7 @@ def predict(image: Any) -> dict[str, float]:
     model, preprocess, vectors = _load()
     features = model.encode_image(preprocess(image.convert("RGB")).unsqueeze(0), normalize=True)
     logits = model.logit_scale.exp() * features @ vectors.mT
-    return dict(zip(ABOUT["classes"], logits.softmax(-1)[0].tolist(), strict=True))
+    return dict(zip(ABOUT["prompts"], logits.softmax(-1)[0].tolist(), strict=True))
 
 
 def main() -> None:
