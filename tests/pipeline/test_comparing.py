@@ -11,7 +11,14 @@ import torch
 from despur.backbones.protocol import Backbone
 from despur.errors import SettingsError
 from despur.pipeline import MitigateSettings
-from despur.pipeline.comparing import Comparison, best_on_validation, compare_stage, group_warnings
+from despur.pipeline.comparing import (
+    Comparison,
+    SoundRuns,
+    best_on_validation,
+    compare_stage,
+    group_warnings,
+    p_value_over_seeds,
+)
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.tuning import judged_runs, tune_stage
 from despur.workspace import Workspace, read_json
@@ -61,7 +68,7 @@ def test_one_table_holds_every_method_and_its_difference_to_the_best_on_validati
     for row in comparison.rows:
         if row is not reference:
             assert row.difference == pytest.approx(row.worst_group - reference.worst_group)
-            assert row.low - 1e-6 <= row.difference + 0.3
+            assert -1 <= row.low <= row.high <= 1
     assert read_json(embedded.workspace.path("comparison.json")) == comparison.to_json()
     judged = {row["method"]: row for row in judged_runs(embedded, ["erm-seed0", "erm-seed1"])}
     assert judged["erm"]["worst_group"]["mean"] == pytest.approx(by_name["erm"].worst_group)
@@ -77,6 +84,24 @@ def test_a_method_that_diverges_or_is_refused_has_a_row_while_the_others_finish(
     assert by_name["erm"].note == "every run diverged"
     assert by_name["dfr"].note.startswith("fewer than two validation images show waterbird")
     assert by_name["erm-prior"].worst_group is not None
+
+
+def runs_of(method: str, worst: dict[int, float]) -> SoundRuns:
+    rates = np.array(list(worst.values()))
+    return SoundRuns(method, tuple(worst), np.ones((len(worst), 1), dtype=bool), rates, rates, 0.5)
+
+
+def test_methods_are_paired_over_the_seeds_that_both_are_sound_on() -> None:
+    erm = runs_of("erm", {0: 0.50, 1: 0.60, 2: 0.70, 4: 0.40})
+    jtt = runs_of("jtt", {4: 0.42, 1: 0.62, 0: 0.52, 3: 0.99})  # 2 % better wherever both are sound
+    assert p_value_over_seeds(erm, jtt) == 0
+    assert p_value_over_seeds(erm, runs_of("jtt", {1: 0.62})) is None
+
+
+def test_a_method_without_seeds_is_paired_with_every_seed_that_is_sound() -> None:
+    prompts, erm = runs_of("orth-proj", {0: 0.5}), runs_of("erm", {1: 0.70, 2: 0.71, 3: 0.72})
+    assert p_value_over_seeds(prompts, erm) == p_value_over_seeds(erm, prompts) < 0.01
+    assert p_value_over_seeds(prompts, runs_of("pretrained", {0: 0.6})) is None
 
 
 def test_whom_to_compare_with_must_be_there(embedded: Embedded) -> None:

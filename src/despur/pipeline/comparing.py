@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from despur.errors import DespurError, ModelError, SettingsError, TrainingError
 from despur.mitigate.methods import METHODS, find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run, load_run
+from despur.mitigate.settings import Selection
 from despur.mitigate.significance import holm, interval, paired_p_value, resampled_worst_groups, worst_groups
 from despur.pipeline.chosen import selection_of, validation_score
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.evaluation import accuracy_of, split_of
+from despur.pipeline.evaluation import Split, accuracy_of, split_of
 from despur.pipeline.grouping import grouping_of
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy
@@ -35,11 +36,13 @@ class Compared:
 
     Attributes:
         seeds, diverged: runs, and how many of them diverged, which count nowhere else.
-        validation: worst group on validation, by which methods are ranked before the test split is looked at.
+        validation: worst group on validation (the average where runs are selected by it), by which methods are ranked
+            before the test split is looked at.
         worst_group, worst_group_deviation, average, average_deviation: deviations are None for one seed.
         difference: its worst group minus the reference's; None for the reference itself.
         low, high: 95% of that difference where test images are drawn again.
-        p_value: paired over seeds, adjusted for the number of comparisons; None where there are fewer than two pairs.
+        p_value: paired over the seeds that both are sound on, adjusted for the number of comparisons; None for
+            fewer than two such seeds.
         note: why there is nothing, or what the method was given.
     """
 
@@ -124,6 +127,63 @@ def compare_stage(
     return comparison
 
 
+@dataclass(frozen=True)
+class SoundRuns:
+    """A method's runs that did not diverge, on the test images that are in a group.
+
+    Attributes:
+        method: as the user named it.
+        seeds: of those runs, in the order of the other attributes' rows.
+        correct: which images each run has right.
+        worst: each run's accuracy in its worst group.
+        average: each run's accuracy over all test images, in a group or not.
+        validation: mean over the runs of what they are chosen by on validation.
+    """
+
+    method: str
+    seeds: tuple[int, ...]
+    correct: Bool[np.ndarray, "seeds images"]
+    worst: Float[np.ndarray, "seeds"]
+    average: Float[np.ndarray, "seeds"]
+    validation: float
+
+
+def _sound_runs(
+    embedded: Embedded, judged: Split, selection: Selection, name: str, runs: Sequence[Run]
+) -> SoundRuns | None:
+    """None where every run diverged."""
+    sound = [run for run in runs if run.diverged_step is None]
+    if not sound:
+        return None
+    correct = np.stack([accuracy_of(embedded, run.heads, judged)[1] for run in sound])
+    grouped = judged.groups >= 0
+    return SoundRuns(
+        name,
+        seeds=tuple(run.seed for run in sound),
+        correct=correct[:, grouped],
+        worst=worst_groups(correct[:, grouped], judged.groups[grouped]),
+        average=correct.mean(axis=1),
+        validation=fmean(validation_score(run, selection) for run in sound),
+    )
+
+
+def p_value_over_seeds(one: SoundRuns, other: SoundRuns) -> float | None:
+    """:func:`~despur.mitigate.significance.paired_p_value` of the worst groups, over the seeds that both are sound on.
+
+    A method without seeds stands against every seed of the other.
+
+    Returns:
+        None for fewer than two pairs.
+    """
+    ours, theirs = (dict(zip(runs.seeds, runs.worst.tolist(), strict=True)) for runs in (one, other))
+    if not find_method(one.method).seeded:
+        ours = dict.fromkeys(theirs, one.worst[0])
+    if not find_method(other.method).seeded:
+        theirs = dict.fromkeys(ours, other.worst[0])
+    shared = sorted(ours.keys() & theirs.keys())
+    return paired_p_value(np.array([ours[seed] for seed in shared]), np.array([theirs[seed] for seed in shared]))
+
+
 def _compared(
     embedded: Embedded,
     settings: MitigateSettings,
@@ -133,57 +193,58 @@ def _compared(
     split: str,
 ) -> Comparison:
     judged = split_of(embedded, split, settings.attribute)
-    grouped = judged.groups >= 0
-    correct: dict[str, Bool[np.ndarray, "seeds images"]] = {}
-    validation: dict[str, float] = {}
     selection = selection_of(run for own in runs.values() for run in own)
-    for name, own in runs.items():
-        sound = [run for run in own if run.diverged_step is None]
-        if sound:
-            validation[name] = fmean(validation_score(run, selection) for run in sound)
-            correct[name] = np.stack([accuracy_of(embedded, run.heads, judged)[1] for run in sound])
-    reference = against or best_on_validation(validation)
-    if reference not in correct:
+    found = {name: _sound_runs(embedded, judged, selection, name, own) for name, own in runs.items()}
+    sound = {name: own for name, own in found.items() if own is not None}
+    reference = against or best_on_validation({name: own.validation for name, own in sound.items()})
+    if reference not in sound:
         raise TrainingError("no sound run is left to compare with", where=reference, now="lower the learning rate")
-    groups = judged.groups[grouped]
-    counted = {name: hits[:, grouped] for name, hits in correct.items()}
-    drawn = resampled_worst_groups(list(counted.values()), groups, np.random.default_rng(settings.seed))
-    resampled = dict(zip(correct, drawn, strict=True))
-    others = [name for name in correct if name != reference]
-    ours = worst_groups(counted[reference], groups)
-    raw = [paired_p_value(worst_groups(counted[name], groups), ours) for name in others]
-    p_values = dict(zip(others, holm(raw), strict=True))
+    drawn = resampled_worst_groups(
+        [own.correct for own in sound.values()],
+        judged.groups[judged.groups >= 0],
+        np.random.default_rng(settings.seed),
+    )
+    resampled = dict(zip(sound, drawn, strict=True))
+    others = [name for name in sound if name != reference]
+    p_values = holm([p_value_over_seeds(sound[name], sound[reference]) for name in others])
+    p_value_of = dict(zip(others, p_values, strict=True))
 
     def row(name: str) -> Compared:
-        method = find_method(name)
-        if name not in correct:
-            note = refused.get(name, "every run diverged")
-            seeds = len(runs.get(name, []))
-            return Compared(name, method.title, seeds=seeds, diverged=seeds, note=note)
-        worst, average = worst_groups(counted[name], groups), correct[name].mean(axis=1)
+        seeds = len(runs.get(name, []))
+        if name not in sound:
+            return _row_without_runs(name, seeds, refused.get(name, "every run diverged"))
+        alone = _row_of(sound[name], seeds)
+        if name == reference:
+            return alone
         low, high = interval(resampled[name] - resampled[reference])
-        apart = name != reference
-        return Compared(
-            name,
-            method.title,
-            seeds=len(runs[name]),
-            diverged=len(runs[name]) - len(worst),
-            validation=validation[name],
-            worst_group=float(worst.mean()),
-            worst_group_deviation=_deviation(worst.tolist()),
-            average=float(average.mean()),
-            average_deviation=_deviation(average.tolist()),
-            difference=float(worst.mean() - ours.mean()) if apart else None,
-            low=low if apart else None,
-            high=high if apart else None,
-            p_value=p_values.get(name),
-            note=method.note,
-        )
+        difference = float(sound[name].worst.mean() - sound[reference].worst.mean())
+        return replace(alone, difference=difference, low=low, high=high, p_value=p_value_of[name])
 
     order = [name for name in METHODS if name in runs or name in refused]
     order += [name for name in (*runs, *refused) if name not in order]
     rows = tuple(row(name) for name in order)
     return Comparison(split, reference, rows, _warnings(embedded, settings.attribute))
+
+
+def _row_without_runs(name: str, seeds: int, why: str) -> Compared:
+    return Compared(name, find_method(name).title, seeds=seeds, diverged=seeds, note=why)
+
+
+def _row_of(sound: SoundRuns, seeds: int) -> Compared:
+    """A method's own numbers, without its difference from the reference."""
+    method = find_method(sound.method)
+    return Compared(
+        sound.method,
+        method.title,
+        seeds=seeds,
+        diverged=seeds - len(sound.seeds),
+        validation=sound.validation,
+        worst_group=float(sound.worst.mean()),
+        worst_group_deviation=_deviation(sound.worst.tolist()),
+        average=float(sound.average.mean()),
+        average_deviation=_deviation(sound.average.tolist()),
+        note=method.note,
+    )
 
 
 def best_on_validation(scores: dict[str, float]) -> str:
