@@ -9,7 +9,7 @@ import pytest
 
 from despur.mitigate import Run, TrainSettings
 from despur.mitigate.settings import Selection
-from despur.pipeline.chosen import best_method, best_run, unhelped
+from despur.pipeline.chosen import best_method, best_on_validation, best_run, unhelped
 
 
 def run_of(
@@ -40,6 +40,15 @@ def test_the_best_method_is_that_of_the_highest_mean_worst_group_over_sound_seed
     assert best_method(runs) == "jtt"
     assert best_run(runs) == "jtt-seed1"
     assert best_method({"pretrained": BEFORE}) is None
+
+
+def test_what_was_fitted_to_validation_is_the_best_only_where_there_is_no_other() -> None:
+    scores = {"pretrained": 0.99, "dfr": 0.95, "erm": 0.6, "jtt": 0.7}
+    assert best_on_validation(scores) == "jtt"
+    assert best_on_validation({"pretrained": 0.99, "dfr": 0.95}) == "dfr"
+    assert best_on_validation({"pretrained": 0.99}) is None
+    runs = {"dfr-seed0": run_of("dfr", [0.95], [0.9]), "erm-seed0": run_of("erm", [0.5, 0.6], [0.8, 0.9])}
+    assert best_run({"pretrained": BEFORE, **runs}) == "erm-seed0"
 
 
 def test_runs_that_were_selected_without_groups_are_told_apart_without_groups() -> None:

@@ -14,7 +14,6 @@ from despur.pipeline import MitigateSettings
 from despur.pipeline.comparing import (
     Comparison,
     SoundRuns,
-    best_on_validation,
     compare_stage,
     group_warnings,
     p_value_over_seeds,
@@ -107,10 +106,6 @@ def test_a_method_without_seeds_is_paired_with_every_seed_that_is_sound() -> Non
 def test_whom_to_compare_with_must_be_there(embedded: Embedded) -> None:
     with pytest.raises(SettingsError, match="not among the methods compared"):
         compare_stage(embedded, QUICK, against="afr")
-
-
-def test_what_was_fitted_to_validation_is_not_the_reference() -> None:
-    assert best_on_validation({"pretrained": 0.99, "dfr": 0.95, "erm": 0.6, "jtt": 0.7}) == "jtt"
 
 
 def test_a_small_validation_group_is_warned_of_and_an_empty_one_is_not() -> None:

@@ -16,7 +16,7 @@ from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run, load_run
 from despur.mitigate.settings import Selection
 from despur.mitigate.significance import holm, interval, paired_p_value, resampled_worst_groups, worst_groups
-from despur.pipeline.chosen import selection_of, validation_score
+from despur.pipeline.chosen import best_on_validation, selection_of, validation_score
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import Split, accuracy_of, split_of
 from despur.pipeline.grouping import grouping_of
@@ -67,7 +67,8 @@ class Comparison:
     """All methods, in the order of the table of methods.
 
     Attributes:
-        reference: whom differences are taken from: by default the best trained method on validation.
+        reference: whom differences are taken from: by default the best trained method on validation, as
+            :func:`~despur.pipeline.chosen.best_on_validation` has it.
         warnings: what makes the numbers weaker than they look.
     """
 
@@ -101,7 +102,7 @@ def compare_stage(
 
     Args:
         tune: settings to try for each method; 0: the methods' own.
-        against: whom to compare with; None: the trained method with the best worst group on validation.
+        against: whom to compare with; None: the best trained method on validation.
 
     Raises:
         DespurError: an unknown method or setting, or no method left to compare.
@@ -197,6 +198,8 @@ def _compared(
     found = {name: _sound_runs(embedded, judged, selection, name, own) for name, own in runs.items()}
     sound = {name: own for name, own in found.items() if own is not None}
     reference = against or best_on_validation({name: own.validation for name, own in sound.items()})
+    if reference is None:
+        raise DespurError("no method is left to compare", where="compare", now="choose methods that this study allows")
     if reference not in sound:
         raise TrainingError("no sound run is left to compare with", where=reference, now="lower the learning rate")
     drawn = resampled_worst_groups(
@@ -245,22 +248,6 @@ def _row_of(sound: SoundRuns, seeds: int) -> Compared:
         average_deviation=_deviation(sound.average.tolist()),
         note=method.note,
     )
-
-
-def best_on_validation(scores: dict[str, float]) -> str:
-    """The trained method with the highest worst group on validation that was not fitted to that split.
-
-    Raises:
-        DespurError: there is none.
-    """
-    rivals = [
-        name
-        for name in scores
-        if name != PRETRAINED.name and "fitted to the validation split" not in find_method(name).note
-    ]
-    if not rivals:
-        raise DespurError("no method is left to compare", where="compare", now="choose methods that this study allows")
-    return max(rivals, key=lambda name: scores[name])
 
 
 def _warnings(embedded: Embedded, attribute: str | None) -> tuple[str, ...]:

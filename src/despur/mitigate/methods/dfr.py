@@ -150,6 +150,7 @@ DFR = Method(
     trained=nothing,
     check=_needs_validation_groups,
     note="given the group labels; fitted to the validation split",
+    fits_validation=True,
 )
 
 DFR_TRAIN = Method(

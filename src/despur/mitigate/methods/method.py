@@ -121,6 +121,7 @@ class Method:
         shown: the heads that classify, from those at the start, those trained, and the state.
         check: refuses a study that the method means nothing on.
         seeded: whether two seeds give two runs.
+        fits_validation: whether it is fitted to the validation split, whose accuracy then flatters it.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Method:
     check: Callable[[Study], None] = lambda study: None
     note: str = ""
     seeded: bool = True
+    fits_validation: bool = False
 
     def with_options(self, settings: TrainSettings) -> TrainSettings:
         """The settings with every option of the method, its default where none was chosen.
