@@ -41,6 +41,15 @@ def test_every_method_gets_the_same_number_of_settings(embedded: Embedded) -> No
     assert trials == [4, 4]
 
 
+def test_what_was_given_for_a_model_stays_beside_what_was_searched(embedded: Embedded) -> None:
+    given = {"birdland:vit": {"lc+clip": {"epochs": 2}, "erm": {"momentum": 0.5}}}
+    settings = QUICK.model_copy(update={"methods": ("clip,lc",), "by_model": given})
+    own = tune_stage(embedded, settings, 1).by_model["birdland:vit"]
+    assert own["erm"] == {"momentum": 0.5}
+    assert own["clip+lc"]["epochs"] == 2
+    assert own["clip+lc"].keys() == {"epochs", "learning_rate", "weight_decay", "weights"}
+
+
 def test_a_search_that_is_up_to_date_is_read_and_not_done(embedded: Embedded) -> None:
     first = tune_stage(embedded, QUICK, 2)
     file = embedded.workspace.path("tuning", "jtt.json")

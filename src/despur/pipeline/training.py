@@ -36,6 +36,7 @@ __all__ = [
     "options_by_method",
     "run_name",
     "run_names",
+    "said_of",
     "settings_of",
 ]
 
@@ -94,6 +95,12 @@ def load_runs(workspace: Workspace) -> dict[str, Run]:
     return {name: load_run(workspace.path("runs", name)) for name in names}
 
 
+def said_of(method: Method, by_method: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What is said of this method, under whatever name and in whatever order of its losses."""
+    mine = [said for name, said in by_method.items() if find_method(name).name == method.name]
+    return {key: value for said in mine for key, value in said.items()}
+
+
 def settings_of(method: Method, settings: MitigateSettings, model: str) -> TrainSettings:
     """The method's own settings, then those for all methods, for this one, and for this one on this model.
 
@@ -103,16 +110,10 @@ def settings_of(method: Method, settings: MitigateSettings, model: str) -> Train
     Raises:
         SettingsError: a setting is unknown or means nothing, or this method has not the loss that a weight is for.
     """
-
-    def named(by_method: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """What is said of this method, in whatever order its losses are named."""
-        mine = [said for name, said in by_method.items() if find_method(name).name == method.name]
-        return {key: value for said in mine for key, value in said.items()}
-
     everywhere = TrainSettings.checked(method.settings, **settings.train)
     terms = method.terms(everywhere)
     weights = {name: weight for name, weight in everywhere.weights.items() if name in terms}
-    own = {**named(settings.by_method), **named(settings.by_model.get(model, {}))}
+    own = {**said_of(method, settings.by_method), **said_of(method, settings.by_model.get(model, {}))}
     chosen = TrainSettings.checked(everywhere.model_copy(update={"weights": weights}), **own)
     check_weights(chosen.weights, terms)
     if not terms:  # it takes no steps, so what steers them is no reason to run it again

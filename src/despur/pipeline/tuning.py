@@ -17,7 +17,7 @@ from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy
-from despur.pipeline.training import settings_of
+from despur.pipeline.training import said_of, settings_of
 from despur.workspace import read_json, write_json
 
 TUNING_SEED = 1_000_003
@@ -41,15 +41,22 @@ def tune_stage(
     if count < 1:
         raise SettingsError(f"{count} settings cannot be tried", where="tune", now="give at least 1")
     lazy = lazy or LazyStudy.of(embedded, settings)
-    chosen = {name: _tune(embedded, lazy, find_method(name), settings, count) for name in settings.methods}
     model = embedded.model.spec
-    # Over what was given for this method: the search began from it.
-    return settings.model_copy(update={"by_model": {**settings.by_model, model: chosen}})
+    given = settings.by_model.get(model, {})
+    methods = {method.name: method for method in map(find_method, settings.methods)}
+    others = {name: said for name, said in given.items() if find_method(name).name not in methods}
+    # Over what was given for the method: the search began from it.
+    tuned = {
+        name: {**said_of(method, given), **_tune(embedded, lazy, method, settings, count)}
+        for name, method in methods.items()
+    }
+    return settings.model_copy(update={"by_model": {**settings.by_model, model: {**others, **tuned}}})
 
 
 def _tune(
     embedded: Embedded, lazy: LazyStudy, method: Method, settings: MitigateSettings, count: int
 ) -> dict[str, Any]:
+    """Values of what was searched, by the setting's name."""
     base = settings_of(method, settings, embedded.model.spec)
     file = embedded.workspace.path("tuning", f"{method.name}.json")
     seed = settings.seed + TUNING_SEED
@@ -81,8 +88,7 @@ def _tune(
         seed=seed,
         device=embedded.device,
     )
-    given = settings.by_model.get(embedded.model.spec, {}).get(method.name, {})
-    return {**given, **read_json(file)["chosen"]}
+    return read_json(file)["chosen"]
 
 
 def judged_runs(embedded: Embedded, names: Sequence[str], split: str = "test") -> list[dict[str, Any]]:
