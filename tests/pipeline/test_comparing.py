@@ -15,7 +15,6 @@ from despur.pipeline.comparing import (
     Comparison,
     SoundRuns,
     compare_stage,
-    group_warnings,
     p_value_over_seeds,
 )
 from despur.pipeline.embedded import Embedded
@@ -115,10 +114,3 @@ def test_a_method_without_seeds_is_paired_with_every_seed_that_is_sound() -> Non
 def test_whom_to_compare_with_must_be_there(embedded: Embedded) -> None:
     with pytest.raises(SettingsError, match="not among the methods compared"):
         compare_stage(embedded, QUICK, against="afr")
-
-
-def test_a_small_validation_group_is_warned_of_and_an_empty_one_is_not() -> None:
-    groups = np.repeat([0, 1, 3], [30, 5, 20])
-    assert group_warnings(groups, ("landbird", "waterbird"), "water") == [
-        "only 5 validation images show landbird with water; what was selected by them may be chance"
-    ]

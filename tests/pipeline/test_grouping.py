@@ -16,7 +16,7 @@ from despur.pipeline import MitigateSettings, evaluate_stage, mitigate_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import check_evaluated
-from despur.pipeline.grouping import JUDGED, grouping_of, grouping_state, groups_of
+from despur.pipeline.grouping import JUDGED, group_warnings, grouping_of, grouping_state, groups_of, small_groups
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_json, write_parquet
@@ -54,6 +54,24 @@ def test_an_attribute_s_labels_are_the_groups_where_there_is_one(labelled: Embed
     assert found.attribute_names == ["water", "water"]
     assert groups_of(labelled, None) == "attribute"
     assert grouping_state(labelled) == ()
+
+
+def test_a_small_validation_group_is_warned_of_and_an_empty_one_is_not() -> None:
+    groups = np.repeat([-1, 0, 1, 3], [4, 30, 5, 20])
+    assert small_groups(groups, ("landbird", "waterbird"), ("water", "bamboo")) == [
+        "only 5 validation images show landbird with water; what was selected by them may be chance"
+    ]
+
+
+def test_disputed_pairs_are_warned_of_where_methods_are_told_verdicts(labelled: Embedded) -> None:
+    say(labelled, "landbird")
+    say(labelled, "waterbird")
+    say(labelled, "waterbird", who="bob", verdict="healthy")
+    by_labels = group_warnings(labelled)
+    assert group_warnings(labelled, chosen="verdicts") == [
+        *by_labels,
+        "judges differ on waterbird and water; nothing is done about it",
+    ]
 
 
 def test_without_an_attribute_judged_pairs_and_sightings_are_the_groups(

@@ -99,9 +99,8 @@ def mitigate(
     from despur.mitigate.trainer import DivergedError
     from despur.pipeline import MitigateSettings, mitigate_stage
     from despur.pipeline.chosen import unhelped, validation_worst_group
-    from despur.pipeline.comparing import small_groups
-    from despur.pipeline.grouping import groups_of
-    from despur.pipeline.pairing import pair_warnings, take_verdicts
+    from despur.pipeline.grouping import group_warnings, groups_of
+    from despur.pipeline.pairing import take_verdicts
     from despur.pipeline.settings import checked
     from despur.pipeline.tracking import check_trackers
     from despur.pipeline.training import load_runs, options_by_method
@@ -138,9 +137,7 @@ def mitigate(
         if verdicts is not None:
             take_verdicts(embedded, verdicts)
         told = groups_of(embedded, settings.groups, attribute)
-        warnings = small_groups(embedded, attribute)
-        if told != "attribute":
-            warnings += pair_warnings(embedded.workspace)
+        warnings = group_warnings(embedded, attribute, settings.groups)
         for warning in warnings:
             say(f"warning: {warning}")
         if tune:

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from despur.errors import DespurError, ModelError, SettingsError, TrainingError
 from despur.mitigate.methods import METHODS, find_method
@@ -19,15 +19,12 @@ from despur.mitigate.significance import holm, interval, paired_p_value, resampl
 from despur.pipeline.chosen import best_on_validation, selection_of, validation_score
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import Split, accuracy_of, split_of
-from despur.pipeline.grouping import grouping_of
+from despur.pipeline.grouping import group_warnings
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy
 from despur.pipeline.training import mitigate_stage, run_name
 from despur.pipeline.tuning import tune_stage
 from despur.workspace import write_json
-
-FEW_IMAGES = 20
-"""A validation group of fewer tells settings apart by chance more than by merit."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,9 @@ def _compared(
     order = [name for name in METHODS if name in runs or name in refused]
     order += [name for name in (*runs, *refused) if name not in order]
     rows = tuple(row(name) for name in order)
-    return Comparison(split, reference, rows, _warnings(embedded, settings.attribute))
+    note = judged.grouping.note
+    warnings = (*([note] if note else []), *group_warnings(embedded, settings.attribute, settings.groups))
+    return Comparison(split, reference, rows, warnings)
 
 
 def _row_without_runs(name: str, seeds: int, why: str) -> Compared:
@@ -248,35 +247,6 @@ def _row_of(sound: SoundRuns, seeds: int) -> Compared:
         average_deviation=_deviation(sound.average.tolist()),
         note=method.note,
     )
-
-
-def _warnings(embedded: Embedded, attribute: str | None) -> tuple[str, ...]:
-    note = grouping_of(embedded, attribute).note
-    return (*([note] if note else []), *small_groups(embedded, attribute))
-
-
-def small_groups(embedded: Embedded, attribute: str | None = None) -> list[str]:
-    """A sentence for every validation group with fewer than ``FEW_IMAGES`` images."""
-    judged = split_of(embedded, "val", attribute)
-    return group_warnings(judged.groups, judged.grouping.classes, judged.grouping.attribute_names)
-
-
-def group_warnings(
-    groups: Int[np.ndarray, "images"], classes: Sequence[str], attributes: str | Sequence[str]
-) -> list[str]:
-    """The same from the validation images' groups.
-
-    Args:
-        attributes: the attribute's name, or each class's own.
-    """
-    names = [attributes] * len(classes) if isinstance(attributes, str) else attributes
-    sizes = np.bincount(groups[groups >= 0], minlength=2 * len(classes))
-    return [
-        f"only {size} validation images show {classes[group // 2]} {'with' if group % 2 else 'without'} "
-        f"{names[group // 2]}; what was selected by them may be chance"
-        for group, size in enumerate(sizes.tolist())
-        if 0 < size < FEW_IMAGES
-    ]
 
 
 def _deviation(values: list[float]) -> float | None:

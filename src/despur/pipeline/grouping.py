@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from despur.data.examples import Dataset
 from despur.mitigate.membership import NOWHERE
 from despur.pipeline.detecting import DETECT
 from despur.pipeline.embedded import Embedded, EmbeddedImages
-from despur.pipeline.pairing import pairs_state, presence_in, spurious_pairs
+from despur.pipeline.pairing import pair_warnings, pairs_state, presence_in, spurious_pairs
 from despur.pipeline.runner import stage_state
 from despur.workspace import fingerprint
 
@@ -20,6 +21,9 @@ Source = Literal["labels", "detections"]
 
 JUDGED = "what was judged spurious"
 """Stands for the attribute's name where every class has attributes of its own; such a dataset has no attribute."""
+
+FEW_IMAGES = 20
+"""A validation group of fewer tells settings apart by chance more than by merit."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,42 @@ def grouping_state(embedded: Embedded) -> tuple[str, ...]:
     if embedded.dataset.attributes:
         return ()
     return (fingerprint(stage_state(embedded.workspace, DETECT), pairs_state(embedded.workspace)),)
+
+
+def group_warnings(embedded: Embedded, attribute: str | None = None, chosen: str | None = None) -> list[str]:
+    """What makes a result by these groups weaker than it looks, a sentence each.
+
+    Validation groups with few images, and where methods are told groups by verdicts what may make those wrong.
+
+    Args:
+        attribute, chosen: as :func:`groups_of` takes them.
+
+    Raises:
+        DespurError: as :func:`grouping_of` and :func:`groups_of`.
+    """
+    grouping = grouping_of(embedded, attribute)
+    groups = grouping.groups[embedded.dataset.split_rows("val")]
+    by_verdicts = groups_of(embedded, chosen, attribute) != "attribute"
+    return [
+        *small_groups(groups, grouping.classes, grouping.attribute_names),
+        *(pair_warnings(embedded.workspace) if by_verdicts else []),
+    ]
+
+
+def small_groups(groups: Int[np.ndarray, "images"], classes: Sequence[str], attributes: Sequence[str]) -> list[str]:
+    """A sentence for every validation group with fewer than ``FEW_IMAGES`` images, but some.
+
+    Args:
+        groups: of the validation images; -1 for none.
+        attributes: each class's own.
+    """
+    sizes = np.bincount(groups[groups >= 0], minlength=2 * len(classes))
+    return [
+        f"only {size} validation images show {classes[group // 2]} {'with' if group % 2 else 'without'} "
+        f"{attributes[group // 2]}; what was selected by them may be chance"
+        for group, size in enumerate(sizes.tolist())
+        if 0 < size < FEW_IMAGES
+    ]
 
 
 def labelled_grouping(dataset: Dataset, attribute: str | None = None) -> Grouping:
