@@ -24,7 +24,7 @@ from torch import Tensor
 from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import DRAW_WEIGHTS
-from despur.mitigate.methods.erm import cross_entropies
+from despur.mitigate.methods.erm import mean_cross_entropy
 from despur.mitigate.methods.method import Method, Start, needs_vectors
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.validation import predicted_classes
@@ -96,16 +96,12 @@ def _contrast(batch: Batch) -> Tensor:
     return contrastive_adapter_loss(embedded @ embedded.mT, batch.labels, correct)
 
 
-def _cross_entropy(batch: Batch) -> Tensor:
-    return cross_entropies(batch.class_logits, batch.labels).mean(-1)
-
-
 _SETTINGS = TrainSettings(learning_rate=1e-3, weight_decay=5e-5, epochs=100)
 
 ERM_ADAPTER = Method(
     name="erm-adapter",
     title="ERM, MLP adapter",
-    terms=lambda settings: {"cross_entropy": _cross_entropy},
+    terms=lambda settings: {"cross_entropy": mean_cross_entropy},
     settings=_SETTINGS,
     heads=_new_adapter,
     trained=_adapter_only,
@@ -114,7 +110,7 @@ ERM_ADAPTER = Method(
 CONTRASTIVE_ADAPTER = Method(
     name="contrastive-adapter",
     title="Contrastive adapter",
-    terms=lambda settings: {"contrast": _contrast, "cross_entropy": _cross_entropy},
+    terms=lambda settings: {"contrast": _contrast, "cross_entropy": mean_cross_entropy},
     settings=_SETTINGS,
     heads=_new_adapter,
     trained=_adapter_only,

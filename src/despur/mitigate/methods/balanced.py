@@ -12,14 +12,10 @@ from torch import Tensor
 from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import group_balanced
-from despur.mitigate.methods.erm import cross_entropies
+from despur.mitigate.methods.erm import cross_entropies, mean_cross_entropy
 from despur.mitigate.methods.method import Method, Start, needs_every_group
 
 GROUP_SHARES = "group_shares"
-
-
-def _balanced(batch: Batch) -> Tensor:
-    return cross_entropies(batch.class_logits, batch.labels).mean(-1)
 
 
 def _inverse_sizes(start: Start, heads: Heads) -> dict[str, Tensor]:
@@ -38,7 +34,7 @@ def _reweighted(batch: Batch) -> Tensor:
 ERM_BALANCED = Method(
     name="erm-balanced",
     title="ERM, group-balanced sampling",
-    terms=lambda settings: {"cross_entropy": _balanced},
+    terms=lambda settings: {"cross_entropy": mean_cross_entropy},
     sampler=group_balanced,
     check=needs_every_group,
     note="given the group labels",

@@ -21,7 +21,8 @@ def cross_entropies(
     return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
 
 
-def _erm(batch: Batch) -> Tensor:
+def mean_cross_entropy(batch: Batch) -> Float[Tensor, "runs"]:
+    """The term of ERM: the mean over a batch's images, of the logits that classify."""
     return cross_entropies(batch.class_logits, batch.labels).mean(-1)
 
 
@@ -29,7 +30,7 @@ def _erm_with_prior(batch: Batch) -> Tensor:
     return cross_entropies(batch.class_logits + batch.study.log_prior, batch.labels).mean(-1)
 
 
-ERM = Method(name="erm", title="ERM", terms=lambda settings: {"cross_entropy": _erm})
+ERM = Method(name="erm", title="ERM", terms=lambda settings: {"cross_entropy": mean_cross_entropy})
 
 ERM_PRIOR = Method(
     name="erm-prior",

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from despur.backbones.heads import Heads
-from despur.mitigate.batch import Batch
 from despur.mitigate.batches import DRAW_WEIGHTS
-from despur.mitigate.methods.erm import cross_entropies
+from despur.mitigate.methods.erm import mean_cross_entropy
 from despur.mitigate.methods.method import Method, Option, SecondStage, Start
 from despur.mitigate.study import Study
 from despur.mitigate.validation import predicted_classes
@@ -36,14 +35,10 @@ def _upweight_errors(study: Study, heads: Heads, state: Mapping[str, Tensor]) ->
     state[DRAW_WEIGHTS].copy_(torch.where(wrong, state[UPWEIGHT].unsqueeze(-1), 1.0))
 
 
-def _erm(batch: Batch) -> Tensor:
-    return cross_entropies(batch.class_logits, batch.labels).mean(-1)
-
-
 JTT = Method(
     name="jtt",
     title="JTT",
-    terms=lambda settings: {"cross_entropy": _erm},
+    terms=lambda settings: {"cross_entropy": mean_cross_entropy},
     options={UPWEIGHT: Option(100.0, 2.0, 200.0)},
     state=_even,
     second=SecondStage(share=0.2, look=_upweight_errors),
