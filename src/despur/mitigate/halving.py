@@ -29,6 +29,13 @@ STACK_BYTES = 2**29
 
 MOST_AT_ONCE = 32
 
+BOUND_BY_PRODUCTS, MOST_WHERE_BOUND = 2**20, 4
+"""Bytes of a run's heads from which on a CPU its matrix products take all the time, and how many such runs are trained
+at once: more gain nothing there (``stack32_as_tuned_over_products`` of ``benchmarks/mitigate.py``)."""
+
+COPIES = 5
+"""Of the heads that training holds: themselves, momenta, gradients, the best epoch's, and a step's own."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -195,8 +202,8 @@ def as_trial(run: Run) -> Trial:
 
 
 def runs_at_once(study: Study) -> int:
-    """Runs that are trained in one stack: as many as the heads' copies leave room for."""
+    """Runs that are trained in one stack: as many as gain time, and as the heads' copies leave room for."""
     heads = sum(head.numel() * head.element_size() for head in study.heads.values() if head.is_floating_point())
-    most = MOST_AT_ONCE if study.class_prompts.device.type != "cpu" or heads < 2**20 else 4
-    copies = 5  # the heads themselves, momenta, gradients, the best epoch's, and a step's own
-    return max(1, min(most, STACK_BYTES // max(1, copies * heads)))
+    bound = study.class_prompts.device.type == "cpu" and heads >= BOUND_BY_PRODUCTS
+    most = MOST_WHERE_BOUND if bound else MOST_AT_ONCE
+    return max(1, min(most, STACK_BYTES // max(1, COPIES * heads)))

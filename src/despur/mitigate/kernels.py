@@ -1,7 +1,8 @@
-"""Three steps of training with their gradients written out, because autograd's own cost as much as the matrix products.
+"""Steps of training with their gradients written out, because autograd's own cost as much as the matrix products.
 
-Each equals the plain expression in its docstring, in value and in gradient; the gain is in fewer passes over memory,
-gradients that come out in the layout of their weights, and one product instead of two where a matrix is symmetric.
+Each equals the plain expression in its docstring in value, and all but :func:`unit_combination` in gradient too; the
+gain is in fewer passes over memory, gradients that come out in the layout of their weights, and one product instead of
+two where a matrix is symmetric.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ from scipy.stats import qmc
 from despur.mitigate.methods.method import Method
 from despur.mitigate.settings import TrainSettings
 
-LEARNING_RATES = (1e-4, 1.0)
-WEIGHT_DECAYS = (1e-5, 1e-2)
-TERM_WEIGHTS = (0.1, 10.0)
+LEARNING_RATES, WEIGHT_DECAYS, TERM_WEIGHTS = (1e-4, 1.0), (1e-5, 1e-2), (0.1, 10.0)
+"""The ranges that are searched, the same for every method; a term's weight is relative to that of the first term."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def draw_settings(method: Method, base: TrainSettings, count: int, *, seed: int 
         values = {name: axis.at(share) for share, (name, axis) in zip(point, space.items(), strict=True)}
         plain: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
         for field in ("weights", "options"):
-            own = {name.removeprefix(f"{field}."): value for name, value in values.items() if name.startswith(field)}
+            prefix = f"{field}."
+            own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
             plain[field] = {**getattr(base, field), **own}
         drawn.append(TrainSettings.checked(base, **plain))
     return drawn

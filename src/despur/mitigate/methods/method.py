@@ -87,7 +87,7 @@ class SecondStage:
     """A method that trains, looks at what it got, and trains again from the start (Just Train Twice).
 
     Attributes:
-        share: epochs of the first stage as a share of the second's, rounded up.
+        share: epochs of the first stage as a share of the second's, rounded.
         look: given the study, the heads after the first stage and the state, both with a leading runs dimension;
             changes the state in place.
     """

@@ -14,11 +14,15 @@ from despur.mitigate.study import Study
 
 
 def zero_probe(start: Start) -> dict[str, Tensor]:
-    """A probe that knows nothing yet, beside the heads that the model came with."""
+    """A probe that knows nothing yet, beside the heads that the model came with.
+
+    Raises:
+        ModelError: the training images' features are maps.
+    """
     study = start.study
     needs_vectors(study, "a linear probe")
     weight = study.class_prompts.new_zeros(len(study.classes), study.train.features.shape[1])
-    return with_probe(start.study, weight, weight.new_zeros(len(start.study.classes)))
+    return with_probe(study, weight, weight.new_zeros(len(study.classes)))
 
 
 def with_probe(
