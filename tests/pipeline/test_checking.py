@@ -24,7 +24,7 @@ METRICS: dict[str, Any] = {
         ("min_worst_group", 0.75, True),
         ("min_worst_group", 0.76, False),
         ("min_average", 0.9, True),
-        ("max_gap", 0.16, True),
+        ("max_gap", 0.15, True),  # although 0.9 - 0.75 > 0.15
         ("max_gap", 0.14, False),
         ("min_aiou", 0.6, True),
         ("min_retained", 0.9, True),
@@ -34,6 +34,12 @@ METRICS: dict[str, Any] = {
 def test_a_threshold_holds_up_to_its_limit(name: str, limit: float, passed: bool) -> None:
     (check,) = check_metrics(Thresholds(**{name: limit}), METRICS, {"accuracy": {"average": 1.0}})
     assert check.passed is passed
+
+
+def test_a_failure_s_line_tells_the_value_from_its_limit() -> None:
+    almost = {"accuracy": {"average": 0.9, "worst_group": 0.69996}}
+    (check,) = check_metrics(Thresholds(min_worst_group=0.7), almost)
+    assert check.line == "worst group is 0.69996, and at least 0.7 is asked"
 
 
 def test_what_was_not_measured_does_not_pass() -> None:

@@ -18,6 +18,9 @@ from despur.workspace import Workspace, read_json, write_whole
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+ROUNDING = 1e-9
+"""Measures are quotients and differences of rates: 0.9 - 0.75 is a little more than 0.15, and no one means that."""
+
 
 class Thresholds(BaseModel):
     """What is asked of a run; None is not asked. All are fractions.
@@ -61,8 +64,14 @@ class Check:
         """What is printed for a failure."""
         sign = "at most" if self.name.startswith("max") else "at least"
         subject = self.name.split("_", 1)[1].replace("_", " ")
-        found = "not measured" if self.value is None else f"{self.value:.4g}"
+        found = "not measured" if self.value is None else _told_from(self.value, self.limit)
         return f"{subject} is {found}, and {sign} {self.limit:g} is asked"
+
+
+def _told_from(value: float, limit: float) -> str:
+    """The value with as many digits as tell it from the limit, at least four."""
+    texts = (f"{value:.{digits}g}" for digits in range(4, 17))
+    return next((text for text in texts if float(text) != limit), f"{value:.4g}")
 
 
 def _at(*keys: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]:
@@ -115,9 +124,12 @@ def check_metrics(
     found: list[Check] = []
     for name, limit in asked.items():
         value = MEASURES[name](metrics, before or {})
-        holds = value is not None and (value <= limit if name.startswith("max") else value >= limit)
-        found.append(Check(name, limit, value, holds))
+        found.append(Check(name, limit, value, value is not None and _holds(name, value, limit)))
     return found
+
+
+def _holds(name: str, value: float, limit: float) -> bool:
+    return value <= limit + ROUNDING if name.startswith("max") else value >= limit - ROUNDING
 
 
 def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = None) -> tuple[str, list[Check]]:
