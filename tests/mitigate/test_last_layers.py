@@ -109,7 +109,7 @@ def test_features_that_are_not_finite_are_counted_and_told(study: Study, name: s
     features[3, 1] = torch.nan
     broken = replace(study, **{split: replace(examples, features=features)})
     kind = "training" if split == "train" else "validation"
-    with pytest.raises(TrainingError, match=f"the features of 1 {kind} images are not finite"):
+    with pytest.raises(TrainingError, match=rf"^{name}: the features of 1 {kind} images are not finite"):
         train(broken, METHODS[name])
 
 

@@ -8,6 +8,8 @@ fits, C on a half that is held out), ``dfr-train`` from the training split (10 f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -40,6 +42,28 @@ AT_ONCE = 2**27
 """Numbers in the features of the fits that are solved together: half a GiB in float32."""
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """Standardisation by the training features.
+
+    Attributes:
+        mean, deviation: of each feature; what does not vary has deviation 1.
+        method: whose it is, for messages.
+    """
+
+    mean: Float[Tensor, "d"]
+    deviation: Float[Tensor, "d"]
+    method: str
+
+    @classmethod
+    def of(cls, study: Study, method: str) -> _Scale:
+        deviation, mean = torch.std_mean(finite_vectors(study, method), dim=0, correction=0)
+        return cls(mean, torch.where(deviation > 0, deviation, 1.0), method)
+
+    def __call__(self, examples: Examples) -> Float[Tensor, "images d"]:
+        return (examples.whole(self.method) - self.mean) / self.deviation
+
+
 def balanced_rows(groups: Int[Tensor, "images"], generator: torch.Generator) -> Int[Tensor, "balanced"]:
     """Indices of as many images of each group that is there as the smallest has, drawn without replacement."""
     here = groups.cpu()
@@ -70,11 +94,10 @@ def choose_strength(
     fitted: Examples,
     rows: Int[Tensor, "balanced"],
     held_out: Examples,
-    mean: Float[Tensor, "d"],
-    deviation: Float[Tensor, "d"],
+    scale: _Scale,
 ) -> float:
     """The C of ``C_GRID`` whose fit on the rows has the best worst group on the held-out images."""
-    scaled, judged = ((own.whole("dfr") - mean) / deviation for own in (fitted, held_out))
+    scaled, judged = scale(fitted), scale(held_out)
     strengths = scaled.new_tensor(C_GRID)
     weight, bias = _fit(scaled, fitted.labels, rows.expand(len(C_GRID), -1), len(study.classes), strengths)
     correct = (judged @ weight.mT + bias.unsqueeze(-2)).argmax(-1) == held_out.labels
@@ -85,39 +108,31 @@ def _taken(examples: Examples, rows: Int[Tensor, "rows"]) -> Examples:
     return Examples(examples.take(rows), examples.labels[rows], examples.groups[rows])
 
 
-def _solve(
-    start: Start, fitted: Examples, fits: int, strength: float, mean: Tensor, deviation: Tensor
-) -> dict[str, Tensor]:
+def _solve(start: Start, fitted: Examples, fits: int, strength: float, scale: _Scale) -> dict[str, Tensor]:
     subsets = torch.stack([balanced_rows(fitted.groups, start.generator) for _ in range(fits)])
-    scaled = (fitted.whole("dfr") - mean) / deviation
+    scaled = scale(fitted)
     strengths = scaled.new_full((fits,), strength)
     weight, bias = _fit(scaled, fitted.labels, subsets, len(start.study.classes), strengths)
-    return with_probe(start.study, *fold_standardisation(weight.mean(0), bias.mean(0), mean, deviation))
-
-
-def _standard(study: Study) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
-    """Mean and deviation of the training features; what does not vary is divided by 1."""
-    deviation, mean = torch.std_mean(finite_vectors(study, "dfr"), dim=0, correction=0)
-    return mean, torch.where(deviation > 0, deviation, 1.0)
+    return with_probe(start.study, *fold_standardisation(weight.mean(0), bias.mean(0), scale.mean, scale.deviation))
 
 
 def _on_validation(start: Start) -> dict[str, Tensor]:
     study = start.study
-    mean, deviation = _standard(study)
+    scale = _Scale.of(study, "dfr")
     order = torch.randperm(len(study.val), generator=start.generator).to(study.val.labels.device)
     half = len(order) // 2
     judged, fitted = _taken(study.val, order[:half]), _taken(study.val, order[half:])
     rows = balanced_rows(fitted.groups, start.generator)
-    strength = choose_strength(study, fitted, rows, judged, mean, deviation)
-    return _solve(start, study.val, VALIDATION_FITS, strength, mean, deviation)
+    strength = choose_strength(study, fitted, rows, judged, scale)
+    return _solve(start, study.val, VALIDATION_FITS, strength, scale)
 
 
 def _on_training(start: Start) -> dict[str, Tensor]:
     study = start.study
-    mean, deviation = _standard(study)
+    scale = _Scale.of(study, "dfr-train")
     rows = balanced_rows(study.train.groups, start.generator)
-    strength = choose_strength(study, study.train, rows, study.val, mean, deviation)
-    return _solve(start, study.train, TRAINING_FITS, strength, mean, deviation)
+    strength = choose_strength(study, study.train, rows, study.val, scale)
+    return _solve(start, study.train, TRAINING_FITS, strength, scale)
 
 
 def _needs_validation_groups(study: Study) -> None:
