@@ -40,7 +40,7 @@ from despur.mitigate.objective import TERMS
 from despur.mitigate.study import Examples, Study
 from despur.mitigate.tuning import draw_settings
 from despur.pipeline.embedded import InMemory
-from despur.pipeline.training import make_study
+from despur.pipeline.studying import make_study
 from harness import arguments, tell
 
 SEEDS = range(5)

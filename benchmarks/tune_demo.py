@@ -27,7 +27,7 @@ from despur.pipeline.chosen import validation_worst_group
 from despur.pipeline.demo import EPOCHS, SETTINGS_FILE
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.settings import PAPER_METHODS
-from despur.pipeline.training import make_study
+from despur.pipeline.studying import make_study
 from despur.workspace import Workspace, write_json
 
 SEEDS = (100, 101)

@@ -30,7 +30,7 @@ def compare(
         list[str] | None, typer.Option("--method", "-M", help="Only these; may be given several times.")
     ] = None,
     tune: Annotated[int, typer.Option(help="Settings to try for each method; 0: its own.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Runs of each method.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Runs of each method, with this many seeds from --seed on.")] = 5,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     against: Annotated[
         str | None, typer.Option(help="Whom to compare with; by default the best on validation.")

@@ -40,9 +40,11 @@ def mitigate(
     workspace: WorkspaceOption,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", "-M", help="despur, erm, group-dro, ...; may be repeated."),
+        typer.Option("--method", "-M", help="despur, erm, group-dro, ...; may be given several times."),
     ] = None,
-    losses: Annotated[str | None, typer.Option(help="Losses instead of a named method: clip,vc,lc,ls.")] = None,
+    losses: Annotated[
+        str | None, typer.Option(help="Train on a sum of losses, beside any --method: clip,vc,lc,ls.")
+    ] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Weight of a loss, as ls=0.5; 1 where not given.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="A number that only one method has, as upweight=50 (jtt), gamma=4 (afr).")

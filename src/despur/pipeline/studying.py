@@ -117,13 +117,13 @@ class LazyStudy:
     """The study of a workspace, read only where something is not up to date.
 
     Attributes:
-        name: of the attribute; None: the only one there is.
+        attribute: its name; None: the only one there is.
         groups: as in ``MitigateSettings``.
         memory: as in :func:`make_study`; it changes nothing in the outcome.
     """
 
     embedded: Embedded
-    name: str | None
+    attribute: str | None
     groups: str | None = None
     memory: int | None = None
 
@@ -136,12 +136,12 @@ class LazyStudy:
     @cached_property
     def grouping(self) -> Grouping:
         """The groups by which runs are judged; methods may be told others."""
-        return grouping_of(self.embedded, self.name)
+        return grouping_of(self.embedded, self.attribute)
 
     @cached_property
     def told(self) -> str:
         """Whose groups methods are told."""
-        return groups_of(self.embedded, self.groups, self.name)
+        return groups_of(self.embedded, self.groups, self.attribute)
 
     @cached_property
     def state(self) -> str:
@@ -155,7 +155,7 @@ class LazyStudy:
     def study(self) -> Study:
         """The study, put together when it is first asked for."""
         if self.told == "attribute":
-            return make_study(self.embedded, self.embedded.dataset.attribute(self.name), self.memory)
+            return make_study(self.embedded, self.embedded.dataset.attribute(self.attribute), self.memory)
         pairs = spurious_pairs(self.embedded)
         return make_paired_study(
             self.embedded, self.grouping.name, pairs, soft=self.told == "soft-verdicts", memory=self.memory

@@ -15,7 +15,7 @@ from despur.mitigate.trainer import DivergedError, train
 from despur.pipeline.embedded import EMBED, Embedded, embedded_state
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import MitigateSettings
-from despur.pipeline.studying import LazyStudy, make_study
+from despur.pipeline.studying import LazyStudy
 from despur.pipeline.tracking import Tracking
 from despur.workspace import Workspace, read_json
 
@@ -27,18 +27,6 @@ FEATURES = "features"
 
 RUN_FILES = ("heads.safetensors", "history.parquet", "config.json")
 """What a run's folder holds when it is trained."""
-
-__all__ = [
-    "chosen_methods",
-    "load_runs",
-    "make_study",
-    "mitigate_stage",
-    "options_by_method",
-    "run_name",
-    "run_names",
-    "said_of",
-    "settings_of",
-]
 
 
 def run_name(method: str, seed: int) -> str:

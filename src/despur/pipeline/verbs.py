@@ -36,7 +36,8 @@ from despur.pipeline.explaining import measure_runs
 from despur.pipeline.ranking import SPLIT, ranked
 from despur.pipeline.reporting import section_of_runs
 from despur.pipeline.settings import checked
-from despur.pipeline.training import make_study, run_name
+from despur.pipeline.studying import make_study
+from despur.pipeline.training import run_name
 from despur.pipeline.wording import read_wording
 from despur.progress import Progress, silent
 from despur.rank import Ranking, RankSettings
