@@ -25,7 +25,8 @@ from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import DRAW_WEIGHTS
 from despur.mitigate.methods.erm import mean_cross_entropy
-from despur.mitigate.methods.method import Method, Start, needs_vectors
+from despur.mitigate.methods.method import Method, Start
+from despur.mitigate.methods.requirements import needs_vectors
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.validation import predicted_classes
 

@@ -20,8 +20,9 @@ from despur.errors import TrainingError
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import MEMBERS
 from despur.mitigate.logistic import fit_logistic, fold_standardisation
-from despur.mitigate.methods.method import Method, Option, Start, finite_vectors
+from despur.mitigate.methods.method import Method, Option, Start
 from despur.mitigate.methods.probe import probe_losses, probe_only, with_probe
+from despur.mitigate.methods.requirements import finite_vectors
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Study
 

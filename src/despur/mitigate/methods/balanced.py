@@ -13,7 +13,8 @@ from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import group_balanced
 from despur.mitigate.methods.erm import cross_entropies, mean_cross_entropy
-from despur.mitigate.methods.method import Method, Start, needs_every_group
+from despur.mitigate.methods.method import Method, Start
+from despur.mitigate.methods.requirements import needs_every_group
 
 GROUP_SHARES = "group_shares"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from despur.mitigate.methods.method import Method, needs_two_groups_in_a_class
+from despur.mitigate.methods.method import Method
+from despur.mitigate.methods.requirements import needs_two_groups_in_a_class
 from despur.mitigate.objective import find_terms
 from despur.mitigate.settings import TrainSettings
 

@@ -17,16 +17,9 @@ from torch import Tensor
 from despur.errors import TrainingError
 from despur.metrics import group_rates
 from despur.mitigate.logistic import fit_logistic, fold_standardisation
-from despur.mitigate.methods.method import (
-    Method,
-    Start,
-    finite_vectors,
-    needs_every_group,
-    needs_one_attribute,
-    no_terms,
-    nothing,
-)
+from despur.mitigate.methods.method import Method, Start, no_terms, nothing
 from despur.mitigate.methods.probe import with_probe
+from despur.mitigate.methods.requirements import finite_vectors, needs_every_group, needs_one_attribute
 from despur.mitigate.study import Examples, Study
 from despur.mitigate.validation import worst_group
 

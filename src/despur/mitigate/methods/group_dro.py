@@ -10,7 +10,8 @@ from despur.backbones.heads import Heads
 from despur.mitigate.batch import Batch
 from despur.mitigate.batches import group_balanced
 from despur.mitigate.methods.erm import cross_entropies
-from despur.mitigate.methods.method import Method, Start, needs_every_group
+from despur.mitigate.methods.method import Method, Start
+from despur.mitigate.methods.requirements import needs_every_group
 
 WEIGHTS = "group_weights"
 

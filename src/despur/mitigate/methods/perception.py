@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from despur.backbones.heads import class_embeddings
-from despur.mitigate.methods.method import Method, Option, Start, needs_one_attribute, needs_vectors, no_terms, nothing
+from despur.mitigate.methods.method import Method, Option, Start, no_terms, nothing
+from despur.mitigate.methods.requirements import needs_one_attribute, needs_vectors
 from despur.mitigate.study import Study
 
 TEMPERATURE = "context_temperature"

@@ -8,7 +8,8 @@ from torch import Tensor
 from despur.backbones.heads import Heads, class_logits
 from despur.mitigate.batch import Batch
 from despur.mitigate.methods.erm import cross_entropies
-from despur.mitigate.methods.method import Method, Start, needs_vectors
+from despur.mitigate.methods.method import Method, Start
+from despur.mitigate.methods.requirements import needs_vectors
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.study import Study
 
