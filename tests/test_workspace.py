@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -269,6 +270,25 @@ def test_a_second_process_is_told_who_has_the_workspace(tmp_path: Path, holder: 
     with pytest.raises(WorkspaceError, match=rf"process {holder.pid} on .* using this workspace for over 0\.1 seconds"):
         lock.__enter__()
     assert waits == ["waiting"]
+
+
+def test_whoever_asks_is_told_which_process_works_here_now(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    workspace = Workspace.open(tmp_path)
+    assert workspace.in_use_by().startswith(f"process {holder.pid} on ")
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / ".lock.holder").exists()  # left behind, and no sign of anybody
+    assert workspace.in_use_by() is None
+
+
+def test_nobody_works_in_a_workspace_that_was_let_go_or_is_gone(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "work")
+    assert workspace.in_use_by() is None
+    with workspace.lock():
+        assert workspace.in_use_by().startswith("process ")
+    assert workspace.in_use_by() is None
+    shutil.rmtree(workspace.root)
+    assert workspace.in_use_by() is None
 
 
 def test_a_second_process_waits_until_the_first_is_done(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

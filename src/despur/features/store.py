@@ -19,7 +19,7 @@ from despur.features.encode import cut
 from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
-from despur.workspace import fingerprint, fingerprint_file, read_json, write_json, write_whole
+from despur.workspace import fingerprint, fingerprint_file, read_json, remove_partials, write_json, write_whole
 
 INDEX = "index.json"
 
@@ -249,9 +249,7 @@ def _write_array(file: Path, array: np.ndarray) -> str:
 
 def _remove_others(folder: Path, count: int) -> None:
     """Delete shards past the last one, left by a larger dataset, and files that a killed run left half written."""
-    for pattern in (".shard-*.partial.*", ".index.*.partial.*"):
-        for file in folder.glob(pattern):
-            file.unlink()
+    remove_partials(folder)
     for file in folder.glob("shard-*"):
         number = file.stem.removeprefix("shard-")
         if number.isdecimal() and int(number) >= count:

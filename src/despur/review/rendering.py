@@ -38,7 +38,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
             who=who_asks(request),
             form_token=session.form_token,
             wish=secrets.token_urlsafe(12),
-            busy=session.user_of_workspace(),
+            busy=session.workspace.in_use_by(),
             workspace=str(session.workspace.root),
             here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
             **values,

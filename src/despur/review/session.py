@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable
 from threading import RLock
 
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from despur.errors import SettingsError, WorkspaceError
@@ -102,20 +101,6 @@ class Session:
                     )
                 self._study, self._seen = read_study(self.workspace), seen
             return self._study
-
-    def user_of_workspace(self) -> str | None:
-        """Which process works on the workspace now; None: none does."""
-        holder = self.workspace.path(".lock.holder")
-        who = ""
-        try:
-            who = holder.read_text(encoding="utf-8")
-            # The name may have been left by a process that was killed: only the lock itself knows.
-            with FileLock(self.workspace.path(".lock"), timeout=0):
-                return None
-        except Timeout:
-            return who
-        except OSError:
-            return None
 
     def add(self, action: Action, *, request: str | None = None) -> Event:
         """Write an action down; returns it with its place in the history."""

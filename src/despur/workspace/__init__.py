@@ -1,6 +1,14 @@
 """The workspace: folder layout, fingerprints, atomic writes, and the lock."""
 
-from despur.workspace.files import read_json, read_object, read_parquet, write_json, write_parquet, write_whole
+from despur.workspace.files import (
+    read_json,
+    read_object,
+    read_parquet,
+    remove_partials,
+    write_json,
+    write_parquet,
+    write_whole,
+)
 from despur.workspace.fingerprints import fingerprint, fingerprint_file, fingerprint_stream, versions
 from despur.workspace.folder import SCHEMA_VERSION, About, StageRecord, Workspace
 from despur.workspace.memory import memory_bytes, said_bytes
@@ -21,6 +29,7 @@ __all__ = [
     "read_object",
     "read_parquet",
     "read_yaml",
+    "remove_partials",
     "said_bytes",
     "versions",
     "write_json",

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,10 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+PARTIAL = ".*.????????.partial*"
+"""Names of what is being written; an export's is a folder."""
 
 
 @contextmanager
@@ -61,6 +66,16 @@ def write_whole(path: Path) -> Generator[Path]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise cannot_write(path, error) from error
         raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what killed processes left half written below a folder; called where nobody else writes into it.
+
+    Raises:
+        OSError: something cannot be deleted.
+    """
+    for partial in list(folder.rglob(PARTIAL)):
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -13,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from despur.errors import WorkspaceError
-from despur.workspace.files import cannot_write, read_json, write_json
+from despur.workspace.files import cannot_write, read_json, remove_partials, write_json
 
 SCHEMA_VERSION = 1
 READ_BY = "0.1"
@@ -124,6 +123,14 @@ class Workspace:
     def _file(self) -> Path:
         return self.root / "workspace.json"
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def _holder_file(self) -> Path:
+        return self.root / ".lock.holder"
+
     def path(self, *parts: str) -> Path:
         """A place in the workspace: ``path("runs", name, "metrics.json")``.
 
@@ -206,35 +213,18 @@ class Workspace:
             WorkspaceError: another process still has it after ``timeout``; its id is named. Or the disk is full,
                 read-only or failing while the block runs.
         """
-        holder = self.root / ".lock.holder"
         # A singleton: a second Workspace of the same folder in this process enters the same lock instead of waiting
         # for itself.
-        lock = FileLock(self.root / ".lock", is_singleton=True)
+        lock = FileLock(self._lock_file, is_singleton=True)
         outermost = not lock.is_locked
-        try:
-            lock.acquire(timeout=0)
-        except OSError as first:
-            if not isinstance(first, Timeout):
-                raise cannot_write(self.root, first) from first
-            if on_wait is not None:
-                on_wait()
-            try:
-                lock.acquire(timeout=timeout)
-            except Timeout as error:
-                who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-                raise WorkspaceError(
-                    f"{who} has been using this workspace for over {timeout:g} seconds",
-                    where=self.root,
-                    now="wait for it, stop it, or use another workspace",
-                ) from error
+        self._acquire(lock, timeout, on_wait)
         try:
             if outermost:
                 command = Path(sys.argv[0]).name if sys.argv else "python"
-                holder.write_text(f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8")
-                # Nobody else writes now: what is still partial was left by a process that was killed.
-                for partial in list(self.root.rglob(".*.????????.partial*")):
-                    # A folder is an export that was to lie in the workspace.
-                    shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+                self._holder_file.write_text(
+                    f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8"
+                )
+                remove_partials(self.root)  # nobody else writes now
             yield
         except OSError as error:
             # Any of a stage's reads and writes may meet it; a sentence for each call would say no more.
@@ -248,5 +238,43 @@ class Workspace:
         finally:
             if outermost:
                 with suppress(OSError):  # a disk that refuses has been told of already
-                    holder.unlink(missing_ok=True)
+                    self._holder_file.unlink(missing_ok=True)
             lock.release()
+
+    def _acquire(self, lock: BaseFileLock, timeout: float, on_wait: Callable[[], None] | None) -> None:
+        try:
+            lock.acquire(timeout=0)
+        except OSError as first:
+            if not isinstance(first, Timeout):
+                raise cannot_write(self.root, first) from first
+            if on_wait is not None:
+                on_wait()
+            try:
+                lock.acquire(timeout=timeout)
+            except Timeout as error:
+                raise WorkspaceError(
+                    f"{self._holder() or 'another process'} has been using this workspace for over {timeout:g} seconds",
+                    where=self.root,
+                    now="wait for it, stop it, or use another workspace",
+                ) from error
+
+    def in_use_by(self) -> str | None:
+        """Which process holds the lock now, as ``process 77 on HOST (COMMAND)``; None: none does."""
+        who = self._holder()
+        if who is None:
+            return None
+        try:
+            # The name may have been left by a process that was killed: only the lock itself knows.
+            with FileLock(self._lock_file, timeout=0):
+                return None
+        except Timeout:
+            return who
+        except OSError:
+            return None  # nobody works where no lock can be made
+
+    def _holder(self) -> str | None:
+        """Who wrote down last that it holds the lock; None: it has let go since."""
+        try:
+            return self._holder_file.read_text(encoding="utf-8")
+        except OSError:
+            return None
