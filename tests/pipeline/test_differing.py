@@ -81,3 +81,16 @@ def test_a_stage_that_only_one_has_is_a_difference(a: Workspace, b: Workspace) -
         ("file", "discrepancies.parquet"),
     ]
     assert "only one of them has it" in comparison.verdict
+
+
+def test_a_stage_that_was_run_again_is_still_the_cause_of_those_that_read_from_it(a: Workspace, b: Workspace) -> None:
+    for workspace, inputs in ((a, "ab"), (b, "cd")):
+        for stage in ("predict", "rank"):
+            workspace.save_record(stage, record(settings={}, inputs=inputs))
+    a.forget("embed")
+    a.save_record("embed", record())  # as after despur repair: the last in workspace.json
+    b.save_record("embed", record(settings={"embed": {"batch_size": 8}}, inputs="cd"))
+    b.path("examples.parquet").write_bytes(b"other rows")
+    comparison = compare_workspaces(a, b)
+    assert [found.stage for found in comparison.differences] == ["embed", "predict", "rank", None]
+    assert comparison.verdict.endswith("the first cause is in embed: setting embed.batch_size")

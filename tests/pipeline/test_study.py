@@ -12,6 +12,7 @@ from PIL import Image
 from despur.detect import detect_to_table, load
 from despur.errors import DataError, ModelError, WorkspaceError
 from despur.pipeline import StudySettings, detecting, run_study
+from despur.pipeline.order import in_order
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_parquet
@@ -43,6 +44,8 @@ def test_detect_and_rank_run_between_predicting_and_retraining_and_once(birds: P
     run_study(study(birds, tmp_path / "work"), device=CPU, announce=heard.append)
     assert stages(heard) == ["embed", "predict", "detect", "rank", "mitigate", "explain", "evaluate"]
     work = Workspace.open(tmp_path / "work")
+    finished = list(dict.fromkeys(name.partition("/")[0] for name in work.about()["stages"]))
+    assert in_order(sorted(finished)) == finished
     pairs = read_parquet(work.path("discrepancies.parquet")).select(["class", "attribute"]).to_pylist()
     assert {(pair["class"], pair["attribute"]) for pair in pairs} == {("landbird", "water"), ("waterbird", "water")}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from despur.errors import WorkspaceError
+from despur.pipeline.order import in_order
 from despur.workspace import About, StageRecord, Workspace, fingerprint, fingerprint_file, read_json
 
 Kind = Literal["study", "stage", "setting", "seed", "version", "machine", "inputs", "file"]
@@ -56,7 +57,8 @@ def compare_workspaces(a: Workspace, b: Workspace) -> Comparison:
     Raises:
         WorkspaceError: one of them is damaged, or a file of it cannot be read.
     """
-    causes = (*_specs(a.about(), b.about()), *_stages(a.about()["stages"], b.about()["stages"]))
+    about_a, about_b = a.about(), b.about()
+    causes = (*_specs(about_a, about_b), *_stages(about_a["stages"], about_b["stages"]))
     files = tuple(_files(a.root, b.root))
     return Comparison((*causes, *files), _verdict(causes, files))
 
@@ -68,7 +70,7 @@ def _specs(a: About, b: About) -> Iterator[Difference]:
 
 
 def _stages(a: Mapping[str, StageRecord], b: Mapping[str, StageRecord]) -> Iterator[Difference]:
-    for stage in dict.fromkeys([*a, *b]):
+    for stage in in_order([*a, *b]):
         mine, other = a.get(stage), b.get(stage)
         if mine is None or other is None:
             words = ["finished" if record is not None else None for record in (mine, other)]

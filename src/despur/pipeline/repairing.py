@@ -18,6 +18,7 @@ from despur.features.store import INDEX, damaged_shards
 from despur.pipeline.detecting import DETECT, SearchSettings, detect_stage
 from despur.pipeline.embedded import EMBED, Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
+from despur.pipeline.order import in_order
 from despur.pipeline.runner import damaged_outputs
 from despur.pipeline.settings import ModelSettings
 from despur.progress import Progress, silent
@@ -51,10 +52,11 @@ def verify(workspace: Workspace) -> list[Damage]:
     Raises:
         WorkspaceError: ``workspace.json`` itself is damaged, or the features' index of an earlier despur.
     """
+    records = workspace.about()["stages"]
     return [
         Damage(stage, path.relative_to(workspace.root).as_posix())
-        for stage, record in workspace.about()["stages"].items()
-        for path in _damaged(workspace, stage, record)
+        for stage in in_order(records)
+        for path in _damaged(workspace, stage, records[stage])
     ]
 
 
