@@ -150,7 +150,7 @@ class DecodingPool:
         """Replace a dead worker, and give out again what it left undone."""
         worker.process.join()
         status = worker.process.exitcode or 0
-        name = worker.process.pid
+        pid = worker.process.pid
         worker.process.close()
         worker.pipe.close()
         self._workers.remove(worker)
@@ -160,13 +160,13 @@ class DecodingPool:
             return
         for task in left[1:]:
             self._give(task)
-        for task in self._without_culprit(left[0], name, status):
+        for task in self._without_culprit(left[0], pid, status):
             self._give(task)
 
     def _is_done(self, task: Task) -> bool:
         return bool((self.states[task.slot : task.slot + len(task.rows)] == DECODED).all())
 
-    def _without_culprit(self, task: Task, name: int | None, status: int) -> Iterator[Task]:
+    def _without_culprit(self, task: Task, pid: int | None, status: int) -> Iterator[Task]:
         """What is left to do of the task that a worker died of, image by image."""
         left = [place for place in range(len(task.rows)) if self.states[task.slot + place] != DECODED]
         culprit = task.rows[left[0]]
@@ -175,7 +175,7 @@ class DecodingPool:
             self.preprocess(read_image(self.paths[culprit]))
         self._deaths[culprit] += 1
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        log.warning("decoding worker %s was killed (%s) while it read %s", name, how, self.paths[culprit])
+        log.warning("decoding worker %s was killed (%s) while it read %s", pid, how, self.paths[culprit])
         if self._deaths[culprit] >= TRIES:
             self._unreadable[task.batch][culprit] = f"the worker that decodes it is killed ({how})"
             left = left[1:]
