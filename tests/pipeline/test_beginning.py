@@ -31,6 +31,7 @@ CLASSES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range
         (["train/n03825788/x.JPEG"], "imagenet"),
         (["ILSVRC/Data/CLS-LOC/train/n03825788/x.JPEG"], "imagenet"),
         (["spuco_birds/train/landbirds/land/1.jpg"], "spuco"),
+        (["samples.json", "data/1.jpg"], "fiftyone"),
         (["dataset_dict.json"], "hf"),
         (["data/train-00000-of-00001.parquet"], "hf"),
         (CLASSES, "folder"),
@@ -47,6 +48,13 @@ def test_a_table_is_known_by_its_columns(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("label,image,split\ncat,a.jpg,train\n")
     with pytest.raises(DataError, match=r"it holds 2 tables of images \(list\.csv, other\.csv\)"):
         guess_spec(tmp_path)
+
+
+def test_a_list_of_subpopbench_is_known_by_its_name(tmp_path: Path) -> None:
+    file = (
+        plant(tmp_path, "metadata_metashift.csv", "MetaShift-Cat-Dog-indoor-outdoor/1.jpg") / "metadata_metashift.csv"
+    )
+    assert guess_spec(tmp_path) == f"subpopbench:{file}"
 
 
 def test_the_file_is_a_study_of_the_same_dataset(waterbirds_home: Path, tmp_path: Path) -> None:
@@ -74,6 +82,12 @@ def test_the_commented_sections_mean_something(waterbirds_home: Path, tmp_path: 
     assert study.detect is not None
     assert study.rank is not None
     assert (study.detect.detector, study.detect.vocabulary, study.rank.min_count) == ("owlvit", ("builtin",), 10)
+
+
+def test_a_study_without_attributes_searches_the_images_and_takes_its_groups_from_verdicts(tmp_path: Path) -> None:
+    study = read_study(begin_study(plant(tmp_path / "data", *CLASSES), tmp_path / "study.yaml").file)
+    assert (study.detect is None, study.rank is None) == (False, False)
+    assert (study.mitigate.attribute, study.mitigate.groups) == (None, "verdicts")
 
 
 def test_a_study_beside_its_data_may_be_moved_with_it(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from despur.data.celeba import ATTRIBUTES as CELEBA_LIST
 from despur.data.celeba import LISTS as CELEBA_FOLDERS
 from despur.data.delimited import read_delimited
 from despur.data.examples import SPLITS, Dataset
+from despur.data.fiftyone import SAMPLES
 from despur.data.imagenet import HOMES as IMAGENET_HOMES
 from despur.data.load import KINDS
 from despur.data.paths import absolute
 from despur.data.spuco import DOWNLOADS as SPUCO_FOLDERS
+from despur.data.subpopbench import KNOWN as SUBPOPBENCH_FILES
 from despur.data.table import NEEDED
 from despur.data.waterbirds import FOLDERS as WATERBIRDS_FOLDERS
 from despur.errors import DataError, SettingsError
@@ -56,6 +58,11 @@ def guess_spec(folder: Path) -> str:
         return f"imagenet:{folder}"
     if folder.name in SPUCO_FOLDERS or any((folder / name).is_dir() for name in SPUCO_FOLDERS):
         return f"spuco:{folder}"
+    if (folder / SAMPLES).is_file():
+        return f"fiftyone:{folder}"
+    listed = next((folder / name for name in SUBPOPBENCH_FILES if (folder / name).is_file()), None)
+    if listed is not None:
+        return f"subpopbench:{listed}"
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return f"hf:{folder}"
     tables = [file for file in sorted(folder.iterdir()) if _lists_images(file)]
@@ -173,8 +180,10 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
     yield ""
     yield "# What else the images show, and which of it the model's accuracy hangs on. `despur review` shows it to a"
     yield "# person; with `groups: verdicts` below, the next run retrains by what that person says."
-    yield "# detect: {detector: owlvit, vocabulary: builtin}"
-    yield "# rank: {min_count: 10}"
+    # Without an attribute, groups come from nowhere else.
+    off = "# " if dataset.attributes else ""
+    yield f"{off}detect: {{detector: owlvit, vocabulary: builtin}}"
+    yield f"{off}rank: {{min_count: 10}}"
     yield ""
     yield "mitigate:"
     yield from _about_attribute(dataset)
@@ -193,9 +202,9 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
 
 def _about_attribute(dataset: Dataset) -> Iterator[str]:
     if not dataset.attributes:
-        yield "  # The dataset names no attribute. Find what the model leans on with `despur embed`, `despur detect`"
-        yield "  # and `despur rank`, then name it here."
-        yield "  # attribute: NAME"
+        yield "  # The dataset names no attribute. `despur run` therefore stops once the pairs are ranked: judge them"
+        yield "  # with `despur review -w work`, and the same command goes on."
+        yield "  groups: verdicts"
         return
     first = dataset.attributes[0]
     yield "  # The attribute that the model should stop leaning on" + (
