@@ -77,6 +77,11 @@ def test_an_unknown_table_is_told_with_the_nearest_one(birds: Path, tmp_path: Pa
     assert "table4" in said.output
 
 
+def test_masks_are_looked_for_where_the_user_is_and_not_inside_the_dataset():
+    dataset = waterbirds_study(Path("d"), Path("w"), masks=Path("m")).dataset
+    assert dataset == f"waterbirds:d,masks={Path('m').absolute()}"
+
+
 def test_recipes_are_the_papers_the_released_commands_and_the_tuned_ones():
     paper = waterbirds_study(Path("d"), Path("w")).mitigate
     assert (paper.train["learning_rate"], paper.train["weight_decay"], paper.train["epochs"]) == (1e-5, 1e-4, 300)

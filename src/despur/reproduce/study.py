@@ -86,7 +86,7 @@ def waterbirds_study(
             asked for a ResNet beside another model, of which it retrains different parts.
     """
     methods = tuple(dict.fromkeys((*METHODS, *(ABLATION if ablation else ()))))
-    dataset = f"waterbirds:{waterbirds}" + ("" if masks is None else f",masks={masks}")
+    dataset = f"waterbirds:{waterbirds}" + ("" if masks is None else f",masks={masks.absolute()}")
     return _study(dataset, workspace, choices or Choices(), methods)
 
 
