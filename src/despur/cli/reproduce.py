@@ -23,11 +23,12 @@ def reproduce(
     workspace: WorkspaceOption = Path("reproduction"),
     waterbirds: Annotated[Path | None, typer.Option(metavar="DIR", help="The Waterbirds download.")] = None,
     masks: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="CUB's segmentations, for AIoU; else looked for beside it.")
+        Path | None,
+        typer.Option(metavar="DIR", help="CUB's segmentations, for AIoU; else looked for beside the download."),
     ] = None,
     imagenet: Annotated[Path | None, typer.Option(metavar="DIR", help="Holds ImageNet's train and val.")] = None,
     visual_genome: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Holds Visual Genome's synsets; else a vocabulary of our own.")
+        Path | None, typer.Option(metavar="DIR", help="Holds Visual Genome's synsets; else despur's own vocabulary.")
     ] = None,
     detector: Annotated[str, typer.Option(help="What looks for the phrases in ImageNet's images.")] = "owlvit",
     attribute: Annotated[str, typer.Option(help="The phrase that splits the two classes of table5.")] = "baby",

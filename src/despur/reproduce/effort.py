@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,8 +55,8 @@ class Effort:
         return asdict(self)
 
 
-def estimate(model: ModelSettings, images: int, device: torch.device, embed: EmbedSettings | None = None) -> Effort:
-    """Time and disk of one model's embedding.
+def estimate(model: ModelSettings, images: int, device: torch.device) -> Effort:
+    """Time and disk of one model's embedding, with the settings that a study has by default.
 
     Raises:
         ModelError: the weights cannot be had.
@@ -69,7 +70,7 @@ def estimate(model: ModelSettings, images: int, device: torch.device, embed: Emb
         started = time.perf_counter()
         backbone.image_features(pixels).sum().item()
         seconds = time.perf_counter() - started
-    bytes_each = features[0].numel() * (2 if (embed or EmbedSettings()).dtype == "float16" else 4)
+    bytes_each = features[0].numel() * (2 if EmbedSettings().dtype == "float16" else 4)
     return Effort(model.spec, images, seconds / TRIAL * images, images * bytes_each / 1e6)
 
 
@@ -82,8 +83,8 @@ def estimate_search(search: SearchSettings, images: int, device: torch.device) -
     megabytes = images * SIGHTINGS * BYTES / 1e6
     if search.detector in (COLUMN, TAGGER):
         return Effort(search.detector, images, 0.0, megabytes, "detector")
-    load = load_small_detector if is_built_in(search.detector) else None
-    detector = load(device=device) if load else load_detector(search.detector, device=device)
+    load = load_small_detector if is_built_in(search.detector) else partial(load_detector, search.detector)
+    detector = load(device=device)
     queries = detector.encode(read_vocabulary(search.vocabulary).phrases)
     blank = Image.new("RGB", (256, 256), (127, 127, 127))
     detector.detect([blank], queries)

@@ -25,6 +25,7 @@ from despur.rank import RankSettings
 from despur.report import Spread
 from despur.reproduce.beside import Beside, beside, group_sizes, pair_beside
 from despur.reproduce.effort import Effort, estimate, estimate_search
+from despur.reproduce.published import TABLE_3
 from despur.reproduce.searching import Looking, searched
 from despur.reproduce.shortcuts import ranked_pairs, shortcuts_beside, shortcuts_figure
 from despur.reproduce.study import Choices, is_resnet, pair_dataset, pair_study, waterbirds_study
@@ -241,7 +242,7 @@ class Reproduction:
             attributed = pair_dataset(imagenet, self.looking.attribute, detections)
             studied = self._studied(pair_study(attributed, self.workspace / PAIR / str(number), choices))
             if "table5" in self.parts:
-                outcome.numbers.extend(pair_beside(studied.sections[0], class_accuracies(studied.workspaces[0])))
+                outcome.numbers.extend(pair_beside(studied.sections[0], pacifier_accuracies(studied.workspaces[0])))
             if "figure6" in self.parts:
                 name = _numbered("figure6", number)
                 outcome.figures[name] = self._methods_figure(name, studied.workspaces[0])
@@ -263,18 +264,14 @@ def _numbered(figure: str, number: int) -> str:
     return f"{figure}-{number}" if number else figure
 
 
-def class_accuracies(folder: Path, place: int = 0) -> Mapping[str, Spread]:
-    """Of each method, the test accuracy of one class over its seeds, from the groups that ``metrics.json`` holds.
-
-    Args:
-        place: of the class among the dataset's.
-    """
+def pacifier_accuracies(folder: Path) -> Mapping[str, Spread]:
+    """Of each method, the test accuracy of baby pacifier over its seeds, from the groups in ``metrics.json``."""
     workspace = Workspace.open(folder)
     values: dict[str, list[float]] = {}
     for name, run in load_runs(workspace).items():
         if run.diverged_step is None:
             groups = read_json(workspace.path("runs", name, "metrics.json"))["accuracy"]["groups"]
-            own = [group for group in groups[2 * place : 2 * place + 2] if group["n"]]
+            own = [group for group in groups if group["class"] == TABLE_3[0].class_name and group["n"]]
             right = sum(group["n"] * group["accuracy"] for group in own)
             values.setdefault(run.method, []).append(right / sum(group["n"] for group in own))
     return {method: Spread.over(rates) for method, rates in values.items()}
