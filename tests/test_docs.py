@@ -7,7 +7,7 @@ import re
 import runpy
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import chdir
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from despur.cli import app
+from despur.data.load import KINDS, Reading
+from despur.data.specs import Spec
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -138,6 +140,28 @@ def test_every_local_link_and_image_of_a_page_is_there(page: Path) -> None:
         file = (page.parent / name).resolve() if name else page
         assert file.is_file(), target
         assert not anchor or anchor in anchors(file), target
+
+
+def test_the_options_of_every_kind_of_dataset_are_those_that_the_reference_lists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Taken(Exception):
+        pass
+
+    def note(spec: Spec, known: Iterable[str]) -> None:
+        taken[spec.kind] = set(known)
+        raise Taken
+
+    taken: dict[str, set[str]] = {}
+    monkeypatch.setattr(Spec, "check", note)
+    for kind, load in KINDS.items():
+        with pytest.raises(Taken):
+            load(Spec(f"{kind}:X", kind, "X"), Reading(0, Path()))
+    text = (ROOT / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
+    listed: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    for kind, options in re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|", text, flags=re.MULTILINE):
+        listed[kind] |= set(re.findall(r"\w+", options))
+    assert listed == taken
 
 
 def test_files_that_the_tour_names_are_there() -> None:
