@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from despur.workspace import PlainYamlError, parse_yaml
@@ -20,11 +22,31 @@ def test_plain_values_are_read_as_they_are_written() -> None:
         ("{" * 3000, "it nests too deeply"),
         ("at: 2024-13-45\n", "month must be in 1..12"),
         ("a: \x00", "unacceptable character"),
+        ('a: "\\0"\n', "a text holds a character that none can in line 1"),
+        ('a: 1\n"\\ud800": 2\n', "a text holds a character that none can in line 2"),
+        ("a: 0x1" + "0" * 5000, "a number is too long in line 1"),
+        ("a: &a [1, *a]\n", "a value holds itself in line 1"),
     ],
 )
 def test_what_is_not_plain_is_refused_with_its_reason(text: str, reason: str) -> None:
     with pytest.raises(PlainYamlError, match=reason):
         parse_yaml(text)
+
+
+BOMB = "\n".join(
+    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{x{n}: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12))]
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", [BOMB, re.sub(r"\{x\d+:", "{<<:", BOMB)], ids=["lists", "merged"])
+def test_a_few_lines_that_stand_for_billions_of_values_are_refused_before_they_are_built(text: str) -> None:
+    with pytest.raises(PlainYamlError, match="it stands for over 1,000,000 values"):
+        parse_yaml(text)
+
+
+def test_aliases_that_stand_for_little_are_read() -> None:
+    assert parse_yaml("a: &a [1, 2]\nb: [*a, *a]\n") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
 
 
 def test_a_merged_mapping_may_be_overridden() -> None:

@@ -69,6 +69,27 @@ def test_a_file_in_the_workspaces_place_is_refused(tmp_path: Path) -> None:
         Workspace.create(tmp_path / "work")
 
 
+@pytest.mark.parametrize("name", ["a\udcff", "a\0b"])
+def test_a_path_that_no_table_can_be_written_under_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    for begin in (Workspace.create, Workspace.open):
+        with pytest.raises(WorkspaceError, match="its path is not UTF-8, or leads nowhere; name another folder"):
+            begin(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_the_system_refuses_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="it cannot be looked into"):
+        Workspace.open(tmp_path / ("x" * 300))
+
+
+def test_a_tilde_before_an_unknown_name_is_a_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Workspace.create("~nobody-of-that-name")
+    assert Workspace.open(tmp_path / "~nobody-of-that-name").root.is_dir()
+
+
 def test_a_newer_schema_is_refused_with_the_version_that_reads_it(tmp_path: Path) -> None:
     (tmp_path / "workspace.json").write_text('{"schema": 9, "read_by": "2.3", "unknown": true}')
     with pytest.raises(WorkspaceError, match=r"schema is 9.*despur 2\.3 or later"):

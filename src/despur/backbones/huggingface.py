@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from math import isqrt
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from despur.backbones.protocol import AttentionPass
 from despur.backbones.tokens import Tokenizer
 from despur.backbones.towers.huggingface import HuggingFaceImage, HuggingFaceModel, HuggingFaceText
 from despur.errors import ModelError
+from despur.workspace import at_home
 
 KINDS: dict[str, type[HuggingFaceModel]] = {"clip": CLIPModel, "siglip": SiglipModel, "siglip2": Siglip2Model}
 
@@ -183,7 +183,7 @@ def _place(name: str, spec: str) -> str:
     Raises:
         ModelError: none of these.
     """
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     if folder.is_dir():
         return str(folder)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or not name:

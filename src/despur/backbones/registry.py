@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from despur.backbones import hub
 from despur.backbones.tokens import Tokenizer
 from despur.errors import ModelError, nearest
+from despur.workspace import at_home
 
 WEIGHTS_ENDINGS = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -69,7 +70,7 @@ def choose(tail: str) -> Choice:
     """
     spec = f"open_clip:{tail}"
     if tail.startswith(LOCAL):
-        return Choice(spec, tail, folder=Path(tail.removeprefix(LOCAL)).expanduser())
+        return Choice(spec, tail, folder=at_home(tail.removeprefix(LOCAL)))
     if tail.startswith(HUB):
         return Choice(spec, tail, repository=tail.removeprefix(HUB))
     known = open_clip.list_models()
@@ -85,7 +86,7 @@ def choose(tail: str) -> Choice:
         tag = source.lower().replace("-", "_")
         if tag in tags:
             return Choice(spec, architecture, tag=tag)
-        file = Path(source).expanduser()
+        file = at_home(source)
         if file.is_file() or "/" in source or file.suffix in WEIGHTS_ENDINGS:
             return Choice(spec, architecture, file=file)
         offered = ", ".join(tags) or "none"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from despur.data.stores import exists, is_stored
 from despur.errors import DataError
+from despur.workspace import at_home
 
 LOOKED_FOR = 20
 """Images of which one must be there, in a store."""
@@ -16,7 +17,7 @@ LOOKED_FOR = 20
 
 def absolute(path: Path) -> Path:
     """A path as it is kept in a workspace: absolute, with "~" and ".." worked out and links left as they are."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return Path(os.path.normpath(at_home(path).absolute()))
 
 
 def leads_outside(name: str) -> bool:

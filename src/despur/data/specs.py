@@ -9,6 +9,7 @@ from pathlib import Path
 
 from despur.data.paths import absolute
 from despur.errors import DataError, nearest
+from despur.workspace import at_home
 
 _OPTION = re.compile(r",(?=[a-z]+=)")
 """Where an option starts. A comma that no ``word=`` follows belongs to what stands before it."""
@@ -49,7 +50,7 @@ class Spec:
     def path(self, name: str) -> Path | None:
         """An option's value as a path, relative to the dataset's place; None where the option is not given."""
         value = self.options.get(name)
-        return None if value is None else absolute(absolute(Path(self.place)) / Path(value).expanduser())
+        return None if value is None else absolute(absolute(Path(self.place)) / at_home(value))
 
     def count(self, name: str, default: int) -> int:
         """An option's value as a whole number of 0 or more.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from despur.detect.owl import OwlDetector
 from despur.detect.protocol import Detector
 from despur.detect.tagger import Tagger
 from despur.errors import ModelError, SettingsError, nearest
+from despur.workspace import at_home
 
 CHECKPOINTS = {
     "owlvit": "google/owlvit-base-patch32",
@@ -121,7 +121,7 @@ def expect_detector(spec: str, *, others: Sequence[str] = ()) -> None:
     if spec.partition(":")[0] in DETECTORS:
         return
     name = checkpoint_of(spec, others)
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     try:
         if not folder.is_dir():
             expect_files(name, WEIGHTS, f"{WEIGHTS}.index.json")
@@ -133,7 +133,7 @@ def expect_detector(spec: str, *, others: Sequence[str] = ()) -> None:
 
 def _absent(name: str, spec: str, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    source = "" if Path(name).expanduser().is_dir() else f" ({address(name, WEIGHTS)}, and the JSON files beside it)"
+    source = "" if at_home(name).is_dir() else f" ({address(name, WEIGHTS)}, and the JSON files beside it)"
     return ModelError(
         f"the detector {name!r} cannot be had ({reason})",
         where=spec,
@@ -171,7 +171,7 @@ def _no_bar() -> Generator[None]:
 
 
 def _from_checkpoint(name: str, spec: str, device: str | torch.device, settings: dict[str, Any]) -> Detector[Any]:
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     if not folder.is_dir():
         expect_files(name, "config.json")
     place = str(folder) if folder.is_dir() else name

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from despur.detect.plurals import plurals
 from despur.errors import DataError, SettingsError, nearest
+from despur.workspace import at_home
 
 KINDS = ("builtin", "visual-genome", "file", "imagenet")
 
@@ -102,7 +103,7 @@ def _read(spec: str, others: Sequence[str]) -> Iterable[str]:
 def _text(path: Path, *, now: str) -> str:
     """A file's text; ``now`` is what to do where it is none."""
     try:
-        return path.expanduser().read_text(encoding="utf-8-sig")
+        return at_home(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError("it is not text in UTF-8", where=path, now=now) from error
     except OSError as error:

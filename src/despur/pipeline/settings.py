@@ -16,7 +16,7 @@ from despur.features.batching import EmbedChoices
 from despur.features.engines import EngineSettings
 from despur.mitigate.methods import RECOMMENDED
 from despur.rank import RankSettings
-from despur.workspace import read_yaml
+from despur.workspace import at_home, read_yaml
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -249,6 +249,9 @@ class StudySettings(BaseModel):
 SECTIONS = ("embed", "detect", "rank", "mitigate", "explain")
 """Settings of a study that are a stage's own."""
 
+SHOWN = 200
+"""Characters of a value that a sentence repeats."""
+
 
 def read_study(file: Path) -> StudySettings:
     """A study from a YAML file; its ``workspace`` and the paths in its specs are relative to the file's folder.
@@ -266,10 +269,10 @@ def read_study(file: Path) -> StudySettings:
     home = file.resolve().parent
     update: dict[str, object] = {
         "dataset": _at_home(study.dataset, home),
-        "workspace": home / study.workspace.expanduser(),
+        "workspace": home / at_home(study.workspace),
     }
     if study.prompts is not None:
-        update["prompts"] = home / study.prompts.expanduser()
+        update["prompts"] = home / at_home(study.prompts)
     if study.detect is not None:
         specs = {
             "detector": _at_home(study.detect.detector, home),
@@ -286,7 +289,7 @@ def _at_home(spec: str, home: Path) -> str:
         return spec
     # A name on the hub is no path; a folder of the same name beside the study is what is meant.
     is_path = kind not in ("birdland", "hf") or (kind == "hf" and (home / tail.split(",")[0]).is_dir())
-    return f"{kind}:{home / Path(tail).expanduser()}" if tail and is_path else spec
+    return f"{kind}:{home / at_home(tail)}" if tail and is_path else spec
 
 
 def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> Settings:
@@ -311,8 +314,16 @@ def checked(kind: type[Settings], values: Mapping[str, Any], *, where: str) -> S
             ) from error
         message = str(first["msg"]).removeprefix("Value error, ")
         raise SettingsError(
-            f"{name}: {message[0].lower()}{message[1:]}, and {first['input']!r} was given", where=where, now="change it"
+            f"{name}: {message[0].lower()}{message[1:]}, and {_shown(first['input'])} was given",
+            where=where,
+            now="change it",
         ) from error
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it; of a long one, how it begins."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:

@@ -1,6 +1,7 @@
 """The workspace: folder layout, fingerprints, atomic writes, and the lock."""
 
 from despur.workspace.files import (
+    at_home,
     read_json,
     read_object,
     read_parquet,
@@ -20,6 +21,7 @@ __all__ = [
     "PlainYamlError",
     "StageRecord",
     "Workspace",
+    "at_home",
     "fingerprint",
     "fingerprint_file",
     "fingerprint_stream",

@@ -78,6 +78,14 @@ def remove_partials(folder: Path) -> None:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
 
+def at_home(path: str | Path) -> Path:
+    """A path with "~" worked out; one of a user whom the system does not know stays as it is, as in a shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as JSON, whole or not at all; NaN has no place in JSON and is a ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -16,7 +16,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from despur.errors import WorkspaceError
-from despur.workspace.files import cannot_write, read_json, remove_partials, write_json
+from despur.workspace.files import at_home, cannot_write, read_json, remove_partials, write_json
 
 SCHEMA_VERSION = 1
 READ_BY = "0.1"
@@ -51,6 +51,22 @@ class StageRecord(BaseModel):
     outputs: dict[str, str] = {}
     machine: dict[str, str] = {}
     weights: str = ""
+
+
+def _place(root: str | Path) -> Path:
+    """Where a workspace lies, whatever folder the process works in.
+
+    Raises:
+        WorkspaceError: it is no path that files can be written under: the libraries that write tables take only UTF-8.
+    """
+    try:
+        place = at_home(root).resolve()
+        str(place).encode()
+    except (ValueError, RuntimeError) as error:
+        raise WorkspaceError(
+            "its path is not UTF-8, or leads nowhere", where=repr(str(root)), now="name another folder"
+        ) from error
+    return place
 
 
 class About(TypedDict):
@@ -88,7 +104,7 @@ class Workspace:
         Raises:
             WorkspaceError: the folder cannot be made, holds a workspace that :meth:`open` refuses, or is in use.
         """
-        workspace = cls(Path(root).expanduser().resolve())
+        workspace = cls(_place(root))
         try:
             workspace.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -109,8 +125,16 @@ class Workspace:
         Raises:
             WorkspaceError: there is none, it is damaged, or a newer despur wrote it.
         """
-        workspace = cls(Path(root).expanduser().resolve())
-        if not workspace._file.is_file():
+        workspace = cls(_place(root))
+        try:
+            found = workspace._file.is_file()
+        except OSError as error:
+            raise WorkspaceError(
+                f"it cannot be looked into ({(error.strerror or str(error)).lower()})",
+                where=workspace.root,
+                now="check the path and who owns it",
+            ) from error
+        if not found:
             raise WorkspaceError(
                 "there is no workspace here (no workspace.json)",
                 where=workspace.root,

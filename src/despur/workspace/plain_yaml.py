@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,22 @@ from despur.errors import SettingsError
 MERGE = "tag:yaml.org,2002:merge"
 """The tag of ``<<``, which may stand several times in one mapping."""
 
+MOST_VALUES = 1_000_000
+"""Values that a text may stand for: a few lines of aliases of aliases stand for billions."""
+
+MOST_BITS = 1024
+"""Bits of a whole number, as many as the largest float has; Python writes no number out that is much longer."""
+
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""Characters that YAML's escapes can write, and that no file, table or terminal takes."""
+
 
 class PlainYamlError(ValueError):
     """A text is not plain YAML; the message is a clause that says why."""
 
 
-class _GivenTwice(yaml.YAMLError):
-    pass
+class _Refused(yaml.YAMLError):
+    """YAML that is well formed and no plain value; the message says why."""
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -33,16 +43,61 @@ class _PlainLoader(yaml.SafeLoader):
                 continue
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
-                raise _GivenTwice(f"{key.value!r} is given twice, in lines {lines[name]} and {line}")
+                raise _Refused(f"{key.value!r} is given twice, in lines {lines[name]} and {line}")
             lines[name] = line
         return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if NO_TEXT.search(node.value):
+            raise _Refused(f"a text holds a character that none can in line {node.start_mark.line + 1}")
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_values(node, {})
+        return node
+
+    def construct_plain_int(self, node: yaml.ScalarNode) -> int:
+        value = self.construct_yaml_int(node)
+        if value.bit_length() > MOST_BITS:
+            raise _Refused(f"a number is too long in line {node.start_mark.line + 1}")
+        return value
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_plain_int)
+
+
+def _count_values(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Values that a node stands for, with each alias written out; what it stands for is told before it is built.
+
+    Args:
+        known: the count of every node that was met, by its identity; None while it is being counted.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise _Refused(f"a value holds itself in line {node.start_mark.line + 1}")
+        return count
+    known[id(node)] = None
+    pairs = isinstance(node, yaml.MappingNode)
+    inner = [value for entry in node.value for value in (entry if pairs else (entry,))]
+    count = 1 + sum(_count_values(value, known) for value in inner)
+    if count > MOST_VALUES:
+        raise _Refused(f"it stands for over {MOST_VALUES:,} values")
+    known[id(node)] = count
+    return count
 
 
 def parse_yaml(text: str) -> Any:
     """The plain values in a YAML text: mappings, lists, strings, numbers, dates, None.
 
     Raises:
-        PlainYamlError: it is no YAML, asks for objects, nests too deeply, or gives a key of a mapping twice.
+        PlainYamlError: it is no YAML, asks for objects, nests too deeply, gives a key of a mapping twice, stands for
+            over a million values, or holds a number or a character that nothing takes.
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)
