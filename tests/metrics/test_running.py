@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+import despur.metrics
 from despur.errors import SettingsError
 from despur.metrics import (
     AdjustedAverageAccuracy,
@@ -125,3 +128,13 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         WorstGroupAccuracy(groups=0)
     with pytest.raises(SettingsError, match="training sizes"):
         AdjustedAverageAccuracy([0, 0])
+
+
+@pytest.mark.parametrize("name", ["AdjustedAverageAccuracy", "AdjustedIoU", "WorstGroupAccuracy"])
+def test_without_torchmetrics_a_class_says_in_a_sentence_how_to_get_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "despur.metrics.running")
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(SettingsError, match=rf"^despur.metrics.{name}: torchmetrics is not installed; run: pip"):
+        getattr(despur.metrics, name)

@@ -7,6 +7,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from despur.errors import SettingsError
 from despur.metrics.groups import AccuracyReport, GroupAccuracy, accuracy_report, group_rates
 from despur.metrics.overlap import adjusted_iou, soft_iou
 
@@ -31,4 +32,13 @@ _RUNNING = ("AdjustedAverageAccuracy", "AdjustedIoU", "WorstGroupAccuracy")
 def __getattr__(name: str) -> Any:
     if name not in _RUNNING:
         raise AttributeError(f"module 'despur.metrics' has no attribute {name!r}")
-    return getattr(import_module("despur.metrics.running"), name)
+    try:
+        return getattr(import_module("despur.metrics.running"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torchmetrics":
+            raise
+        raise SettingsError(
+            "torchmetrics is not installed",
+            where=f"despur.metrics.{name}",
+            now="run: pip install 'despur[torchmetrics]'",
+        ) from error
