@@ -7,9 +7,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
+from despur.backbones.protocol import Backbone
 from despur.errors import SettingsError, WorkspaceError
+from despur.pipeline import MitigateSettings, mitigate_stage
 from despur.pipeline.checking import Thresholds, check_metrics, check_run, write_junit
+from despur.pipeline.embedded import Embedded
 from despur.workspace import Workspace
 
 METRICS: dict[str, Any] = {
@@ -40,6 +44,13 @@ def test_a_failure_s_line_tells_the_value_from_its_limit() -> None:
     almost = {"accuracy": {"average": 0.9, "worst_group": 0.69996}}
     (check,) = check_metrics(Thresholds(min_worst_group=0.7), almost)
     assert check.line == "worst group is 0.69996, and at least 0.7 is asked"
+
+
+def test_a_difference_that_is_the_limit_but_for_rounding_holds() -> None:
+    metrics = {"accuracy": {"average": 0.8, "worst_group": 0.7}}
+    assert 0.8 - 0.7 > 0.1
+    (check,) = check_metrics(Thresholds(max_gap=0.1), metrics)
+    assert check.passed
 
 
 def test_what_was_not_measured_does_not_pass() -> None:
@@ -79,3 +90,20 @@ def test_a_run_that_is_not_evaluated_is_told_what_to_do(own_work: Path) -> None:
         file.unlink()
     with pytest.raises(WorkspaceError, match="run: despur evaluate"):
         check_run(Workspace.open(own_work), Thresholds(min_average=0.0))
+
+
+def test_a_run_that_was_trained_anew_is_not_held_to_what_its_earlier_heads_reached(
+    own_work: Path, backbone: Backbone
+) -> None:
+    workspace = Workspace.open(own_work)
+    again = MitigateSettings(methods=("erm",), seeds=2, train={"epochs": 1, "batch_size": 16})
+    mitigate_stage(Embedded(workspace, torch.device("cpu"), backbone), again)
+    with pytest.raises(WorkspaceError, match="run: despur evaluate"):
+        check_run(workspace, Thresholds(min_average=0.0), "erm-seed0")
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"accuracy": 3}', '{"accuracy": {"average": null}}'])
+def test_damaged_metrics_are_one_sentence(own_work: Path, damage: str) -> None:
+    own_work.joinpath("runs/erm-seed0/metrics.json").write_text(damage)
+    with pytest.raises(WorkspaceError, match=r"erm-seed0/metrics.json"):
+        check_run(Workspace.open(own_work), Thresholds(max_gap=0.9), "erm-seed0")

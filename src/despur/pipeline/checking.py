@@ -14,12 +14,12 @@ from despur.errors import SettingsError, WorkspaceError
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.pipeline.chosen import chosen_run
 from despur.pipeline.training import load_runs, run_name
-from despur.workspace import Workspace, read_json, write_whole
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from despur.workspace import Workspace, read_object, write_whole
 
 ROUNDING = 1e-9
-"""Measures are quotients and differences of rates: 0.9 - 0.75 is a little more than 0.15, and no one means that."""
+"""What a value may miss its limit by: sums and differences of fractions are not exact."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Thresholds(BaseModel):
@@ -43,6 +43,10 @@ class Thresholds(BaseModel):
     min_aiou: Share | None = None
     min_aiou_worst_group: Share | None = None
     min_retained: Annotated[float, Field(ge=0)] | None = None
+
+
+NEEDED = ("accuracy",)
+"""What is read of ``metrics.json`` whatever is asked."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +143,22 @@ def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = No
         run: None: the best method's first sound seed, by validation.
 
     Raises:
-        WorkspaceError: there is no run, or it is not evaluated.
+        WorkspaceError: there is no run, or it is not evaluated as it is now, or its metrics are damaged.
         SettingsError: no threshold, or a name that no run has.
     """
     runs = load_runs(workspace)
     name = chosen_run(workspace, runs, run)
     before = workspace.path("runs", run_name(PRETRAINED.name, 0), "metrics.json")
     metrics = _evaluated(workspace, name)
-    return name, check_metrics(thresholds, metrics, read_json(before) if before.exists() else None)
+    came = read_object(before, NEEDED) if before.exists() else None
+    try:
+        return name, check_metrics(thresholds, metrics, came)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise WorkspaceError(
+            "it holds no numbers where despur wrote them",
+            where=workspace.path("runs", name, "metrics.json"),
+            now=f"run: despur evaluate -w {workspace.root}",
+        ) from error
 
 
 def _evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def _evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
         raise WorkspaceError(
             "the run is not evaluated yet", where=file, now=f"run: despur evaluate -w {workspace.root}"
         )
-    return read_json(file)
+    return read_object(file, NEEDED)
 
 
 def write_junit(path: Path, run: str, found: list[Check]) -> None:

@@ -28,6 +28,9 @@ FEATURES = "features"
 RUN_FILES = ("heads.safetensors", "history.parquet", "config.json")
 """What a run's folder holds when it is trained."""
 
+METRICS = "metrics.json"
+"""In a run's folder: what its heads reach, where they are evaluated."""
+
 
 def run_name(method: str, seed: int) -> str:
     """The folder of a run below ``runs/``; the pre-trained model has one run, whatever the seeds are."""
@@ -104,6 +107,7 @@ def settings_of(method: Method, settings: MitigateSettings, model: str) -> Train
     own = {**said_of(method, settings.by_method), **said_of(method, settings.by_model.get(model, {}))}
     chosen = TrainSettings.checked(everywhere.model_copy(update={"weights": weights}), **own)
     check_weights(chosen.weights, terms)
+    method.with_options(chosen)  # refused now, and not when other methods are trained
     if not terms:  # it takes no steps, so what steers them is no reason to run it again
         return method.settings.model_copy(update={"options": chosen.options})
     return chosen
@@ -196,6 +200,7 @@ def _train_method(
             runs = problem.runs  # what was sound of them is kept
         for folder, run in zip(folders, runs, strict=True):
             folder.mkdir(exist_ok=True)
+            (folder / METRICS).unlink(missing_ok=True)  # of the heads that go: despur check would go by them
             save_run(folder, run, {FEATURES: embedded.state})
         checkpoint.unlink(missing_ok=True)
 
