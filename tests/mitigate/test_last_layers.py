@@ -71,6 +71,26 @@ def test_afr_weighs_by_exp_of_minus_gamma_p_over_the_class_s_size() -> None:
     assert found.tolist() == pytest.approx([value / sum(raw) for value in raw])
 
 
+def test_afr_s_weights_are_there_however_sharp_gamma_makes_them() -> None:
+    found = afr_weights(torch.tensor([0.9, 0.8, 0.8]), torch.tensor([0, 0, 1]), 1e5, 2)
+    assert found.tolist() == pytest.approx([0.0, 1 / 3, 2 / 3])  # each by itself is e^-80000
+
+
+def test_afr_s_loss_is_a_weighted_sum_over_all_images_held_out_where_some_weigh_nothing(study: Study) -> None:
+    method = METHODS["afr"]
+    settings = method.settings.model_copy(update={"epochs": 1, "options": {"gamma": 1e6}, "weights": {"anchor": 0.0}})
+    (run,) = train(study, method, settings, seeds=[0])
+    loss = run.history["loss/reweighted"][1].as_py()
+    # All weight is on the held-out image that the first layer is least sure of.
+    (first,) = train(study, method, settings.model_copy(update={"learning_rate": 1e-30}), seeds=[0])
+    order = torch.randperm(len(study.train), generator=torch.Generator().manual_seed(0))[
+        : round(0.2 * len(study.train))
+    ]
+    logits = study.train.features[order] @ first.heads["probe.weight"].mT + first.heads["probe.bias"]
+    own = logits.softmax(-1).gather(-1, study.train.labels[order].unsqueeze(-1))
+    assert loss == pytest.approx(-own.min().log().item(), rel=1e-4)
+
+
 def test_afr_stays_at_the_first_layer_where_the_anchor_is_strong(study: Study) -> None:
     settings = METHODS["afr"].settings.model_copy(update={"epochs": 30, "learning_rate": 1e-4})
     loose, tight = train(

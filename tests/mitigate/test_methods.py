@@ -57,6 +57,21 @@ def test_an_unknown_method_is_told_with_the_nearest(name: str, message: str) -> 
         find_method(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("perception-clip", "context_temperature", 0.0),
+        ("wise-ft", "blend", 1.5),
+        ("orth-cali", "calibration", 1e39),
+        ("jtt", "upweight", 1e300),
+    ],
+)
+def test_an_option_beyond_what_means_something_is_refused(study: Study, name: str, option: str, value: float) -> None:
+    settings = TrainSettings(epochs=1, options={option: value})
+    with pytest.raises(SettingsError, match=f"{name}'s {option} cannot be"):
+        train(study.to("cpu"), find_method(name), settings)
+
+
 def test_group_means_are_of_the_groups_in_the_batch() -> None:
     losses, members = torch.tensor([[1.0, 3.0, 5.0]]), torch.eye(4)[[[0, 0, 3]]]
     assert group_means(losses, members).tolist() == [[2.0, 0.0, 0.0, 5.0]]

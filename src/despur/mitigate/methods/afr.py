@@ -28,6 +28,7 @@ from despur.mitigate.study import Study
 
 GAMMA = "gamma"
 IMAGE_WEIGHTS = "image_weights"
+IMAGES = "images"
 HELD_OUT = 0.2
 FIRST_DECAY = 1e-4
 FIRST_TOLERANCE = 1e-4
@@ -44,8 +45,8 @@ def afr_weights(probabilities: Tensor, labels: Tensor, gamma: float, classes: in
         probabilities: what the first model gives to each image's own class.
     """
     sizes = torch.bincount(labels, minlength=classes)
-    weights = (-gamma * probabilities).exp() / sizes[labels]
-    return weights / weights.sum()
+    # In logs: with a large γ each by itself may be too small to hold.
+    return (-gamma * probabilities - sizes[labels].to(probabilities.dtype).log()).softmax(-1)
 
 
 def _split(start: Start) -> tuple[Tensor, Tensor]:
@@ -90,15 +91,15 @@ def _second_images(start: Start, heads: Heads) -> dict[str, Tensor]:
     return {
         MEMBERS: rows,
         IMAGE_WEIGHTS: weights,
+        IMAGES: weights.new_tensor(len(rows)),
         "first.weight": heads["probe.weight"].clone(),
         "first.bias": heads["probe.bias"].clone(),
     }
 
 
 def _weighted(batch: Batch) -> Tensor:
-    weights = batch.state[IMAGE_WEIGHTS]
-    held_out = (weights > 0).sum(-1)
-    return (weights.gather(-1, batch.rows) * probe_losses(batch)).mean(-1) * held_out
+    weights = batch.state[IMAGE_WEIGHTS].gather(-1, batch.rows)
+    return (weights * probe_losses(batch)).mean(-1) * batch.state[IMAGES]
 
 
 def _anchor(batch: Batch) -> Tensor:

@@ -22,12 +22,15 @@ class Option:
 
     Attributes:
         logarithmic: whether the range is searched evenly in its logarithm.
+        least, most: outside of these it means nothing, or nothing that single precision can hold.
     """
 
     default: float
     low: float
     high: float
     logarithmic: bool = True
+    least: float = 0.0
+    most: float = 1e6
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,16 @@ class Method:
         """The settings with every option of the method, its default where none was chosen.
 
         Raises:
-            SettingsError: an option is given that the method has not.
+            SettingsError: an option is given that the method has not, or a value of one that means nothing.
         """
         for name in settings.options.keys() - self.options.keys():
             hint = nearest(name, list(self.options)) if self.options else "it has none"
             raise SettingsError(f"{self.name} has no option {name!r}", where="options", now=hint)
+        for name, value in settings.options.items():
+            option = self.options[name]
+            if not option.least <= value <= option.most:
+                limits = f"give a number from {option.least:g} to {option.most:g}"
+                raise SettingsError(f"{self.name}'s {name} cannot be {value:g}", where="options", now=limits)
         defaults = {name: option.default for name, option in self.options.items()}
         return settings.model_copy(update={"options": {**defaults, **settings.options}})
 

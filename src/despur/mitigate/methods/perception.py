@@ -33,7 +33,7 @@ PERCEPTION_CLIP = Method(
     name="perception-clip",
     title="Attribute-conditioned prompts",
     terms=no_terms,
-    options={TEMPERATURE: Option(1.0, 0.1, 100.0)},
+    options={TEMPERATURE: Option(1.0, 0.1, 100.0, least=1e-6)},
     heads=_conditioned,
     trained=nothing,
     check=_needs_vectors,

@@ -41,7 +41,7 @@ WISE_FT = Method(
     name="wise-ft",
     title="WiSE-FT",
     terms=ERM.terms,
-    options={BLEND: Option(0.5, 0.05, 1.0, logarithmic=False)},
+    options={BLEND: Option(0.5, 0.05, 1.0, logarithmic=False, most=1.0)},
     state=_share,
     shown=_blend,
 )
