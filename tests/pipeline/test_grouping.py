@@ -16,7 +16,15 @@ from despur.pipeline import MitigateSettings, evaluate_stage, mitigate_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import check_evaluated
-from despur.pipeline.grouping import JUDGED, group_warnings, grouping_of, grouping_state, groups_of, small_groups
+from despur.pipeline.grouping import (
+    JUDGED,
+    Grouping,
+    group_warnings,
+    grouping_of,
+    grouping_state,
+    groups_of,
+    small_groups,
+)
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import Workspace, read_json, write_parquet
@@ -56,10 +64,20 @@ def test_an_attribute_s_labels_are_the_groups_where_there_is_one(labelled: Embed
     assert grouping_state(labelled) == ()
 
 
-def test_a_small_validation_group_is_warned_of_and_an_empty_one_is_not() -> None:
-    groups = np.repeat([-1, 0, 1, 3], [4, 30, 5, 20])
-    assert small_groups(groups, ("landbird", "waterbird"), ("water", "bamboo")) == [
-        "only 5 validation images show landbird with water; what was selected by them may be chance"
+def test_a_validation_group_that_is_small_or_missing_is_warned_of_and_one_that_is_nowhere_is_not() -> None:
+    validation = np.repeat([-1, 0, 1, 3, 5], [4, 30, 5, 1, 20])
+    grouping = Grouping(
+        name="",
+        source="verdicts",
+        classes=("landbird", "waterbird", "gull"),
+        attributes=(("water",), ("bamboo",), ("sea",)),
+        phrases=(),
+        groups=np.concatenate([validation, np.full(3, 2)]),  # of group 4 there is no image at all
+    )
+    assert small_groups(grouping, np.arange(len(validation))) == [
+        "only 5 validation images show landbird with water; what was selected by them may be chance",
+        "no validation image shows waterbird without bamboo, so nothing is selected by that group",
+        "only 1 validation image shows waterbird with bamboo; what was selected by them may be chance",
     ]
 
 

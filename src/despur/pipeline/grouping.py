@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,28 +118,35 @@ def group_warnings(embedded: Embedded, attribute: str | None = None, chosen: str
         DespurError: as :func:`grouping_of` and :func:`groups_of`.
     """
     grouping = grouping_of(embedded, attribute)
-    groups = grouping.groups[embedded.dataset.split_rows("val")]
     by_verdicts = groups_of(embedded, chosen, attribute) != "attribute"
     return [
-        *small_groups(groups, grouping.classes, grouping.attribute_names),
+        *small_groups(grouping, embedded.dataset.split_rows("val")),
         *(pair_warnings(embedded.workspace) if by_verdicts else []),
     ]
 
 
-def small_groups(groups: Int[np.ndarray, "images"], classes: Sequence[str], attributes: Sequence[str]) -> list[str]:
-    """A sentence for every validation group with fewer than ``FEW_IMAGES`` images, but some.
+def small_groups(grouping: Grouping, validation: Int[np.ndarray, "rows"]) -> list[str]:
+    """A sentence for every validation group with fewer than ``FEW_IMAGES`` images; none for one that is nowhere.
 
     Args:
-        groups: of the validation images; -1 for none.
-        attributes: each class's own.
+        validation: rows of the validation images.
     """
-    sizes = np.bincount(groups[groups >= 0], minlength=2 * len(classes))
-    return [
-        f"only {size} validation images show {classes[group // 2]} {'with' if group % 2 else 'without'} "
-        f"{attributes[group // 2]}; what was selected by them may be chance"
-        for group, size in enumerate(sizes.tolist())
-        if 0 < size < FEW_IMAGES
-    ]
+
+    def sizes(groups: Int[np.ndarray, "images"]) -> list[int]:
+        return np.bincount(groups[groups >= 0], minlength=2 * len(grouping.classes)).tolist()
+
+    found: list[str] = []
+    for group, (size, everywhere) in enumerate(
+        zip(sizes(grouping.groups[validation]), sizes(grouping.groups), strict=True)
+    ):
+        presence = "with" if group % 2 else "without"
+        name = f"{grouping.classes[group // 2]} {presence} {grouping.attribute_names[group // 2]}"
+        if size == 0 and everywhere:
+            found.append(f"no validation image shows {name}, so nothing is selected by that group")
+        elif 0 < size < FEW_IMAGES:
+            images = "validation image shows" if size == 1 else "validation images show"
+            found.append(f"only {size} {images} {name}; what was selected by them may be chance")
+    return found
 
 
 def labelled_grouping(dataset: Dataset, attribute: str | None = None) -> Grouping:
