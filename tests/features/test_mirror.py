@@ -124,6 +124,24 @@ def test_a_shard_that_is_damaged_in_the_mirror_is_computed_and_mended_there(
     assert third.computed == 0
 
 
+@pytest.mark.parametrize("kind", ["npy", "json"])
+def test_a_shard_of_which_the_mirror_lost_a_file_is_computed_and_mended_there(
+    colour: Any, photographs: Photographs, tmp_path: Path, mirror: ShardMirror, kind: str
+) -> None:
+    paths = photographs(10)
+    whole = Machine(colour(), paths, mirror).embed(tmp_path / "first")
+    store = fsspec.filesystem(mirror.root.parts[0][:-1])
+    for name in store.find("/" + "/".join(mirror.root.parts[1:])):
+        if name.endswith(f"shard-00001.{kind}"):
+            store.rm(name)
+    second = Machine(colour(), paths, mirror)
+    assert second.embed(tmp_path / "second") == whole
+    assert second.computed == 4
+    third = Machine(colour(), paths, mirror)
+    assert third.embed(tmp_path / "third") == whole
+    assert third.computed == 0
+
+
 def test_shards_that_were_there_before_the_mirror_are_sent_too(
     colour: Any, photographs: Photographs, tmp_path: Path, mirror: ShardMirror
 ) -> None:

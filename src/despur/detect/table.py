@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -131,14 +132,8 @@ def _note(shard: Path) -> Path:
 
 def _is_found(shard: Path, state: str, mirror: ShardMirror | None) -> bool:
     """Whether a current shard is here, fetched from the mirror if it has to be."""
-    current = _is_current(shard, state)
-    if mirror is None:
-        return current
-    if current:
-        mirror.keep([shard, _note(shard)], state)
-        return True
-    mirror.fetch([shard, _note(shard)], state)
-    return _is_current(shard, state)
+    look = partial(_is_current, shard, state)
+    return look() if mirror is None else mirror.found([shard, _note(shard)], state, look)
 
 
 def _is_current(shard: Path, state: str) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from despur.data.stores import exists, fetch_file, send_file, stored_root
 from despur.workspace import write_whole
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -23,27 +26,28 @@ class ShardMirror:
 
     root: Path
 
-    def fetch(self, files: Sequence[Path], state: str) -> None:
-        """Put a shard that the store holds where a run would have written it; one that it has not is left alone.
+    def found(self, files: Sequence[Path], state: str, look: Callable[[], Found]) -> Found:
+        """What is on disk of a shard, which is fetched if only the store has it, and sent if only the disk has.
 
-        Raises:
-            DataError: the store cannot be read.
-            WorkspaceError: the folder cannot be written.
-        """
-        if not exists(self._place(files[-1], state)):
-            return
-        for file in files:
-            with write_whole(file) as temporary:
-                fetch_file(self._place(file, state), temporary)
-
-    def keep(self, files: Sequence[Path], state: str) -> None:
-        """Send a shard that was found on disk, unless the store has it.
+        Args:
+            files: where a run writes the shard, its note last.
+            look: what is on disk of it; nothing that is true where it is not there, or not whole.
 
         Raises:
             DataError: the store cannot be reached.
+            WorkspaceError: the folder cannot be written.
         """
-        if not exists(self._place(files[-1], state)):
-            self.send(files, state)
+        here = look()
+        if here:
+            if not self._holds(files, state):
+                self.send(files, state)
+            return here
+        if not self._holds(files, state):
+            return here
+        for file in files:
+            with write_whole(file) as temporary:
+                fetch_file(self._place(file, state), temporary)
+        return look()
 
     def send(self, files: Sequence[Path], state: str) -> None:
         """Send a shard that was computed, over a damaged one if that is what the store held.
@@ -53,6 +57,10 @@ class ShardMirror:
         """
         for file in files:
             send_file(file, self._place(file, state))
+
+    def _holds(self, files: Sequence[Path], state: str) -> bool:
+        """Whether all of a shard is in the store, from which somebody may have deleted a part."""
+        return all(exists(self._place(file, state)) for file in reversed(files))
 
     def _place(self, file: Path, state: str) -> Path:
         return self.root / state / file.name

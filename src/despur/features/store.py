@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -216,14 +216,8 @@ def _shard_files(folder: Path, number: int) -> list[Path]:
 
 def _found_note(folder: Path, number: int, state: str, mirror: ShardMirror | None) -> ShardNote | None:
     """The note of a current shard, from the mirror if it is not here; None: it must be computed."""
-    note = _current_note(folder, number, state)
-    if mirror is None:
-        return note
-    if note is not None:
-        mirror.keep(_shard_files(folder, number), state)
-        return note
-    mirror.fetch(_shard_files(folder, number), state)
-    return _current_note(folder, number, state)
+    look = partial(_current_note, folder, number, state)
+    return look() if mirror is None else mirror.found(_shard_files(folder, number), state, look)
 
 
 def _current_note(folder: Path, number: int, state: str) -> ShardNote | None:
