@@ -195,6 +195,7 @@ PLAIN = (
 SETTINGS = st.dictionaries(st.text(max_size=5), PLAIN | st.lists(PLAIN, max_size=3), max_size=5)
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_the_order_of_keys_does_not_change_a_fingerprint(chosen: dict[str, object]) -> None:
     backwards = dict(reversed(chosen.items()))
@@ -210,11 +211,13 @@ def _kind(value: object) -> object:
     return type(value).__name__, repr(value)
 
 
+@settings(deadline=None)
 @given(SETTINGS, SETTINGS)
 def test_different_settings_have_different_fingerprints(one: dict[str, object], other: dict[str, object]) -> None:
     assert (fingerprint(one) == fingerprint(other)) == (_kind(one) == _kind(other))
 
 
+@settings(deadline=None)
 @given(SETTINGS, st.data())
 def test_any_change_of_one_value_changes_a_fingerprint(chosen: dict[str, object], data: st.DataObject) -> None:
     key = data.draw(st.text(max_size=5))
