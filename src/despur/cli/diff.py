@@ -25,7 +25,7 @@ def diff(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say why two runs differ: settings, inputs, seeds, versions, and the files that came out other.
+    """Say why two runs differ: settings, inputs, seeds, versions, machines, and the files that came out other.
 
     Exit status 1 where a result differs, 0 where all are the same, 2 where that cannot be said.
 
