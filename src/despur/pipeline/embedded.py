@@ -30,6 +30,7 @@ from despur.progress import Progress, silent
 from despur.workspace import StageRecord, Workspace, fingerprint, read_parquet
 
 EMBED = "embed"
+PREDICT = "predict"
 
 
 def embedded_state(stages: Mapping[str, StageRecord]) -> str:

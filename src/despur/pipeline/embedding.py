@@ -18,7 +18,7 @@ from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.features.store import FeatureStore, embed_to_store
-from despur.pipeline.embedded import EMBED, Embedded
+from despur.pipeline.embedded import EMBED, PREDICT, Embedded
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ModelSettings
 from despur.progress import Progress, silent
@@ -146,5 +146,5 @@ def predict_stage(embedded: Embedded) -> bool:
         write_parquet(file, table)
 
     return run_stage(
-        workspace, "predict", settings={}, inputs=embedded.state, outputs=[file], work=work, device=embedded.device
+        workspace, PREDICT, settings={}, inputs=embedded.state, outputs=[file], work=work, device=embedded.device
     )

@@ -16,7 +16,7 @@ from despur.errors import SettingsError, WorkspaceError
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.pipeline.detecting import DETECT, check_split, detections_path, finished_search
-from despur.pipeline.embedded import Embedded, EmbeddedImages
+from despur.pipeline.embedded import PREDICT, Embedded, EmbeddedImages
 from despur.pipeline.runner import run_stage, stage_state
 from despur.rank import MEMORY, SCHEMA, Ranking, RankSettings, rank
 from despur.workspace import Workspace, fingerprint, memory_bytes, read_parquet, write_parquet
@@ -47,7 +47,7 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None, *, memo
     workspace = embedded.workspace
     found, searched = finished_search(workspace)
     settings = within(settings or RankSettings(), found.split)
-    if workspace.record("predict") is None:
+    if workspace.record(PREDICT) is None:
         raise WorkspaceError(
             "nothing is predicted yet", where=workspace.root, now=f"run: despur predict -w {workspace.root}"
         )
@@ -71,7 +71,7 @@ def rank_stage(embedded: Embedded, settings: RankSettings | None = None, *, memo
         workspace,
         RANK,
         settings=settings.model_dump(mode="json"),
-        inputs=fingerprint(embedded.state, stage_state(workspace, "predict"), stage_state(workspace, DETECT)),
+        inputs=fingerprint(embedded.state, stage_state(workspace, PREDICT), stage_state(workspace, DETECT)),
         outputs=[workspace.path("discrepancies.parquet"), workspace.path("telling.parquet")],
         work=work,
     )

@@ -16,7 +16,7 @@ from despur.errors import WorkspaceError
 from despur.features.engine import EmbedSettings
 from despur.features.store import INDEX, damaged_shards
 from despur.pipeline.detecting import DETECT, SearchSettings, detect_stage
-from despur.pipeline.embedded import EMBED, Embedded
+from despur.pipeline.embedded import EMBED, PREDICT, Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
 from despur.pipeline.order import in_order
 from despur.pipeline.runner import damaged_outputs
@@ -24,9 +24,7 @@ from despur.pipeline.settings import ModelSettings
 from despur.progress import Progress, silent
 from despur.workspace import StageRecord, Workspace
 
-PREDICT = "predict"
-
-AT_ONCE = (EMBED, PREDICT, DETECT)
+COMPUTED_AGAIN = (EMBED, PREDICT, DETECT)
 """Stages that are computed again by :func:`repair`, in their order."""
 
 
@@ -100,7 +98,7 @@ def repair(
     for damage in found:
         _remove(workspace.path(damage.file))
     stages = list(dict.fromkeys(damage.stage for damage in found))
-    computed = [stage for stage in AT_ONCE if stage in stages]
+    computed = [stage for stage in COMPUTED_AGAIN if stage in stages]
     if computed:
         _compute(workspace, computed, allow_outside, device, progress)
     left = [stage for stage in stages if stage not in computed]

@@ -12,7 +12,7 @@ from despur.data.images import read_image
 from despur.explain.methods import GRADCAM
 from despur.explain.overlay import overlay
 from despur.pipeline.detecting import DETECT
-from despur.pipeline.embedded import EMBED, Embedded
+from despur.pipeline.embedded import EMBED, PREDICT, Embedded
 from despur.pipeline.ranking import RANK
 from despur.pipeline.runner import stage_state
 from despur.workspace import Workspace, fingerprint
@@ -23,7 +23,7 @@ def ranking_is_current(workspace: Workspace) -> bool:
     record = workspace.record(RANK)
     if record is None:
         return False
-    read = fingerprint(*(stage_state(workspace, stage) for stage in (EMBED, "predict", DETECT)))
+    read = fingerprint(*(stage_state(workspace, stage) for stage in (EMBED, PREDICT, DETECT)))
     return record.inputs == fingerprint(record.settings, read)
 
 
