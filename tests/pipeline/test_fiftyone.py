@@ -22,7 +22,8 @@ from despur.mitigate.runs import load_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.fiftyone import write_fiftyone
 from despur.pipeline.strips import Seen
-from despur.workspace import Workspace, read_parquet, write_parquet
+from despur.pipeline.training import FEATURES
+from despur.workspace import Workspace, read_json, read_parquet, write_json, write_parquet
 
 
 def samples_of(folder: Path) -> list[dict[str, Any]]:
@@ -95,6 +96,16 @@ def test_detections_keep_score_and_place_and_those_without_a_place_fill_the_imag
     assert lake == {"_cls": "Detection", "label": "lake", "bounding_box": [0.0, 0.5, 0.25, 0.5], "confidence": 0.75}
     assert sea["bounding_box"] == [0.0, 0.0, 1.0, 1.0]
     assert samples[1]["detections"]["detections"] == []
+
+
+def test_runs_of_an_earlier_embedding_are_left_out_and_the_images_are_not(
+    own_work: Path, finished: Embedded, tmp_path: Path
+) -> None:
+    for file in own_work.glob("runs/*/config.json"):
+        write_json(file, {**read_json(file), FEATURES: "another"})
+    own = Embedded(Workspace.open(own_work), torch.device("cpu"), finished.backbone)
+    done = write_fiftyone(own, tmp_path / "out", split="test")
+    assert (done.runs, done.samples) == ((), len(own.dataset.split_rows("test")))
 
 
 def test_a_folder_that_holds_something_is_left_alone(finished: Embedded, tmp_path: Path) -> None:

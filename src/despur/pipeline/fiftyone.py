@@ -34,7 +34,7 @@ from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.explaining import DETECTIONS
 from despur.pipeline.exporting import new_folder
-from despur.pipeline.training import load_runs
+from despur.pipeline.training import load_runs, run_names
 from despur.workspace import read_parquet
 
 MAPS = "fields/maps"
@@ -75,13 +75,14 @@ def write_fiftyone(
     Raises:
         DataError: an image lies in a store, where FiftyOne's samples cannot name it, or cannot be read.
         SettingsError: there is something in that place already, or it cannot be written.
+        WorkspaceError: maps are asked for and nothing is trained, or a run is damaged.
     """
     whole = embedded.dataset
     rows = np.arange(len(whole)) if split is None else whole.split_rows(split)
     dataset = whole.rows(rows)
     if is_stored(dataset.root):
         raise DataError("its images lie in a store", where=dataset.spec, now="fetch them, and embed the local folder")
-    runs = load_runs(embedded.workspace) if _is_trained(embedded) else {}
+    runs = load_runs(embedded.workspace) if run_names(embedded.workspace) else {}
     explained = chosen_run(embedded.workspace, runs, None) if maps else None
     with new_folder(folder) as temporary:
         samples = _samples(embedded, dataset)
@@ -103,10 +104,6 @@ def write_fiftyone(
 def field_name(name: str) -> str:
     """A name as FiftyOne's fields may be called: letters, digits and underscores."""
     return re.sub(r"\W", "_", name)
-
-
-def _is_trained(embedded: Embedded) -> bool:
-    return embedded.workspace.path("runs").is_dir()
 
 
 def _samples(embedded: Embedded, dataset: Dataset) -> list[Label]:
