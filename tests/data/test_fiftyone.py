@@ -135,12 +135,18 @@ def test_a_sample_of_no_split_or_two_a_box_that_is_none_and_unknown_names_are_to
     untagged = write(tmp_path / "untagged", [*BIRDS, sample("e", "gull", None, has_water=True)])
     with pytest.raises(DataError, match="tags of sample 5 name 0 splits"):
         load_fiftyone(untagged)
-    boxless = write(
-        tmp_path / "boxless", [*BIRDS, sample("e", "gull", "train", detected("gull", [0.5]), has_water=True)]
-    )
-    with pytest.raises(DataError, match="box of sample 5"):
-        load_fiftyone(boxless, box="predictions")
+    for number, box in enumerate(([0.5], [0.0, 0.0, float("nan"), 0.5], [0.0, 0.0, True, 0.5])):
+        fifth = sample("e", "gull", "train", detected("gull", box), has_water=True)
+        boxless = write(tmp_path / f"boxless{number}", [*BIRDS, fifth])
+        with pytest.raises(DataError, match="box of sample 5"):
+            load_fiftyone(boxless, box="predictions")
     with pytest.raises(DataError, match="no sample has detections in 'boxes'"):
         load_fiftyone(boxless, box="boxes")
     with pytest.raises(DataError, match=r"no sample has a tag or detection 'seas'.*'sea'"):
         load_fiftyone(boxless, attributes=["seas"])
+
+
+def test_two_fields_that_would_be_one_attribute_are_refused(tmp_path: Path) -> None:
+    both = write(tmp_path / "both", [{**one, "water": False} for one in BIRDS])
+    with pytest.raises(DataError, match="'water' and 'has_water' are one attribute"):
+        load_fiftyone(both)

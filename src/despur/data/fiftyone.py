@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def load_fiftyone(
         allow_outside: accept paths that lead out of the folder; a dataset that was exported without its media has them.
 
     Raises:
-        DataError: no samples, one without a class, a field that is not there, or a path that leads out of the folder.
+        DataError: no samples, one without a class, a field that is not there, two fields that are one attribute, a box
+            that is none, or a path that leads out of the folder.
     """
     root = absolute(root)
     spec = f"fiftyone:{root}"
@@ -63,7 +65,7 @@ def load_fiftyone(
     splits = _splits(file, samples) or draw_splits(spec, classes, labels, seed)
     check_splits(spec, classes, labels, splits)
     check_some_exist(file, root, images)
-    found = {**_yes_or_no(samples), **{name: _shown(file, samples, name) for name in attributes}}
+    found = {**_yes_or_no(file, samples), **{name: _shown(file, samples, name) for name in attributes}}
     boxes = [None] * len(samples) if box is None else _boxes(file, root, samples, names, images, box)
     return make_dataset(
         spec,
@@ -133,18 +135,24 @@ def _splits(file: Path, samples: Sequence[Sample]) -> list[str]:
     return [splits.pop() for splits in named]
 
 
-def _yes_or_no(samples: Sequence[Sample]) -> dict[str, list[bool]]:
-    """Fields that say yes or no of every sample, but those called as a column of every dataset is."""
+def _yes_or_no(file: Path, samples: Sequence[Sample]) -> dict[str, list[bool]]:
+    """Fields that say yes or no of every sample, by the attribute that they are.
+
+    One called as a column of every dataset is none.
+
+    Raises:
+        DataError: two of them are one attribute.
+    """
     names = [
         name
-        for name, value in samples[0].items()
-        if isinstance(value, bool) and name.removeprefix(HAS) not in BASE_SCHEMA.names
+        for name in samples[0]
+        if name.removeprefix(HAS) not in BASE_SCHEMA.names
+        and all(isinstance(sample.get(name), bool) for sample in samples)
     ]
-    return {
-        name.removeprefix(HAS): [sample[name] for sample in samples]
-        for name in names
-        if all(isinstance(sample.get(name), bool) for sample in samples)
-    }
+    for name in names:
+        if f"{HAS}{name}" in names:
+            raise DataError(f"{name!r} and '{HAS}{name}' are one attribute", where=file, now="leave one of them out")
+    return {name.removeprefix(HAS): [sample[name] for sample in samples] for name in names}
 
 
 def _detections(sample: Sample, field: str | None = None) -> list[Sample]:
@@ -180,7 +188,7 @@ def _boxes(
 
 def _box(file: Path, number: int, shares: Any, image: Path) -> Box | None:
     """A box in pixels; None where the image cannot be read, which is told where it is embedded."""
-    if not (isinstance(shares, list) and len(shares) == 4 and all(isinstance(one, int | float) for one in shares)):
+    if not (isinstance(shares, list) and len(shares) == 4 and all(_is_number(one) for one in shares)):
         raise DataError(f"the box of sample {number} is {shares!r}", where=file, now="it should be four numbers")
     try:
         width, height = upright_size(image)
@@ -188,3 +196,7 @@ def _box(file: Path, number: int, shares: Any, image: Path) -> Box | None:
         return None
     left, top, wide, high = shares
     return left * width, top * height, (left + wide) * width, (top + high) * height
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
