@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from despur.cli import app
+
+
+class Command(NamedTuple):
+    """A command's words, and its long options."""
+
+    path: tuple[str, ...]
+    options: list[str]
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[Command]:
+    """Every command of the tree."""
+    inner = getattr(command, "commands", {})
+    for name in inner:
+        yield from _commands(inner[name], (*path, name))
+    if not inner:
+        names = [name for option in command.params for name in (*option.opts, *option.secondary_opts)]
+        yield Command(path, [name for name in names if name.startswith("--")])
+
 
 COMMANDS = ("demo", "embed", "detect", "rank", "mitigate", "compare", "evaluate", "report", "export", "check")
 
@@ -34,6 +56,18 @@ def test_help_fits_80_columns_and_a_pipe_gets_no_colours(command: str) -> None:
     assert shown.exit_code == 0
     assert max(map(len, shown.output.splitlines())) <= 80
     assert "\x1b" not in shown.output
+
+
+def test_help_shows_every_option_in_full_at_80_columns() -> None:
+    cut: list[str] = []
+    for command in _commands(typer.main.get_command(app), ()):
+        shown = CliRunner().invoke(app, [*command.path, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
+        cut += [
+            f"{' '.join(command.path)} {name}"
+            for name in command.options
+            if not re.search(rf"{re.escape(name)}(?![\w-])", shown)
+        ]
+    assert not cut
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

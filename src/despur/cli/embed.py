@@ -55,7 +55,9 @@ def embed(
     prompts: Annotated[
         Path | None, typer.Option(help="YAML file of templates, and of what classes and attributes are called in them.")
     ] = None,
-    allow_outside: Annotated[bool, typer.Option(help="Let a table name images outside its own folder.")] = False,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Let a table name images outside its own folder.")
+    ] = False,
     engine: EngineOption = "loop",
     address: AddressOption = None,
     actors: ActorsOption = 1,

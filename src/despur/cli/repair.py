@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @command
 def repair(
     workspace: WorkspaceOption,
-    allow_outside: Annotated[bool, typer.Option(help="Let a table name images outside its own folder.")] = False,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Let a table name images outside its own folder.")
+    ] = False,
     device: DeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
