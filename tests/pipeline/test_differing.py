@@ -72,6 +72,25 @@ def test_other_bytes_without_a_cause_point_to_the_machine_or_to_damage(a: Worksp
     assert "despur repair" in compare_workspaces(a, b).verdict
 
 
+def test_the_first_cause_is_the_earliest_stage_whichever_was_run_last(a: Workspace, b: Workspace) -> None:
+    for workspace in (a, b):
+        workspace.save_record("predict", record(inputs=f"of {workspace.root.name}"))
+    a.forget("embed")  # as a repair does
+    for workspace, seed in ((a, 0), (b, 1)):
+        workspace.save_record("embed", record(seed=seed))
+        workspace.path("examples.parquet").write_bytes(b"%d" % seed)
+    assert compare_workspaces(a, b).verdict == "1 file differs; the first cause is in embed: the seed"
+
+
+def test_files_in_a_linked_folder_are_compared(a: Workspace, b: Workspace, tmp_path: Path) -> None:
+    shutil.move(b.path("runs"), tmp_path / "elsewhere")
+    b.path("runs").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(b.root)
+    assert compare_workspaces(a, b).differences == ()
+    (tmp_path / "elsewhere" / "erm" / "metrics.json").write_text("{}")
+    assert [difference.name for difference in compare_workspaces(a, b).differences] == ["runs/erm/metrics.json"]
+
+
 def test_a_stage_that_only_one_has_is_a_difference(a: Workspace, b: Workspace) -> None:
     b.save_record("rank", record())
     b.path("discrepancies.parquet").write_bytes(b"pairs")

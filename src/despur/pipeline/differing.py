@@ -117,7 +117,7 @@ def _files(a: Path, b: Path) -> Iterator[Difference]:
 def _contents(root: Path) -> dict[str, str]:
     """A fingerprint of each result by its place; JSON counts without the seconds that something took."""
     found: dict[str, str] = {}
-    for file in sorted(root.rglob("*")):
+    for file in sorted(_files_below(root, ())):
         place = file.relative_to(root)
         hidden = any(part.startswith(".") for part in place.parts)
         if hidden or not file.is_file() or place.as_posix() in UNEQUAL_BY_NATURE or _is_note(place):
@@ -128,6 +128,26 @@ def _contents(root: Path) -> dict[str, str]:
         except OSError as error:
             raise WorkspaceError("it cannot be read", where=file, now="check the disk and who owns it") from error
     return found
+
+
+def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Everything in a folder that is none itself; folders that are linked, as to a larger disk, are gone into.
+
+    Args:
+        above: the folders that it lies in, which a link may lead back to.
+    """
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise WorkspaceError("it cannot be read", where=folder, now="check the disk and who owns it") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files_below(entry, (*above, real))
+        else:
+            yield entry
 
 
 def _is_note(place: Path) -> bool:
