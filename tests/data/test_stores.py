@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.ftp import FTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from despur.backbones.protocol import Backbone
 from despur.catalog import load_backbone, load_dataset
+from despur.data import stores
 from despur.data.images import UnreadableImage, fingerprint_image, read_image
 from despur.data.stores import anywhere, is_stored, stored_root, url_of
 from despur.errors import DataError
@@ -24,10 +27,15 @@ from despur.pipeline import read_study
 COUNT = 12
 
 
+class HungUpError(Exception):
+    """What packages of stores raise: aiohttp's and Google's errors are no OSError either."""
+
+
 class FailingStore(MemoryFileSystem):
     """The same store, whose network is gone from its fifth image on."""
 
     protocol = "failing"
+    error: Exception = ConnectionResetError("connection reset by peer")
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -35,7 +43,7 @@ class FailingStore(MemoryFileSystem):
 
     def cat_file(self, path, start=None, end=None, **kwargs):
         if path.endswith("5.png"):
-            raise ConnectionResetError("connection reset by peer")
+            raise self.error
         return super().cat_file(path, start, end, **kwargs)
 
 
@@ -104,9 +112,16 @@ def test_an_image_that_is_not_there_or_is_torn_says_so(bucket: str) -> None:
         assert problem.value.reason == reason
 
 
+@pytest.mark.parametrize("kind", [ConnectionResetError, HungUpError, RuntimeError, KeyError])
 def test_a_store_that_fails_stops_the_work_and_quarantines_nothing(
-    table: Path, bucket: str, tmp_path: Path, backbone: Backbone
+    table: Path,
+    bucket: str,
+    tmp_path: Path,
+    backbone: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Exception],
 ) -> None:
+    monkeypatch.setattr(FailingStore, "error", kind("connection reset by peer"))
     fsspec.register_implementation("failing", FailingStore, clobber=True)
     with pytest.raises(DataError, match=r"the store cannot be read.*connection reset") as problem:
         features(f"table:{table},images=failing://bucket", tmp_path / "stored", backbone)
@@ -119,6 +134,20 @@ def test_a_store_that_nothing_reads_is_told_of_before_any_image_is(table: Path) 
         load_dataset(f"table:{table},images=nowhere://bucket")
     with pytest.raises(DataError, match="no address of a store"):
         load_dataset(f"table:{table},images=bucket")
+    with pytest.raises(DataError, match=r"reference:// cannot be reached from here \(.*fo.*\)"):
+        load_dataset(f"table:{table},images=reference://bucket")
+
+
+def test_the_server_that_an_address_names_is_the_one_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def connect(self: FTPFileSystem) -> None:
+        self.ftp = io.BytesIO()  # it is closed in the end
+        asked.append(f"{self.host}:{self.port}")
+
+    monkeypatch.setattr(FTPFileSystem, "_connect", connect)
+    stored_root("ftp://archive.example:2121/birds")
+    assert asked == ["archive.example:2121"]
 
 
 def test_a_bucket_without_the_images_is_told_of(table: Path, bucket: str) -> None:
@@ -128,7 +157,7 @@ def test_a_bucket_without_the_images_is_told_of(table: Path, bucket: str) -> Non
 
 @pytest.mark.parametrize("url", ["s3://bucket/some folder", "gs://bucket", "file:///tmp/x", "memory:///x/y"])
 def test_an_address_survives_being_a_path(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsspec, "filesystem", lambda protocol: None)
+    monkeypatch.setattr(stores, "_filesystem", lambda path: None)
     path = stored_root(url)
     assert is_stored(path)
     assert url_of(path) == url

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,20 @@ def test_a_shard_of_which_the_mirror_lost_a_file_is_computed_and_mended_there(
     third = Machine(colour(), paths, mirror)
     assert third.embed(tmp_path / "third") == whole
     assert third.computed == 0
+
+
+def test_a_full_disk_here_is_not_laid_at_the_mirrors_door(
+    colour: Any, photographs: Photographs, tmp_path: Path, mirror: ShardMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Machine(colour(), photographs(10), mirror).embed(tmp_path / "first")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    kind = fsspec.get_filesystem_class(mirror.root.parts[0][:-1])
+    monkeypatch.setattr(kind, "get_file", full)
+    with pytest.raises(WorkspaceError, match=r"it cannot be written \(no space left on device\); make room"):
+        Machine(colour(), photographs(10), mirror).embed(tmp_path / "second")
 
 
 def test_shards_that_were_there_before_the_mirror_are_sent_too(

@@ -140,6 +140,19 @@ def test_an_error_that_is_no_images_fault_is_raised_here(colour: Any, photograph
         list(encode_images(photographs(6), deadly(colour, 3, fail), batch_size=2, workers=2))
 
 
+def test_an_image_whose_workers_fail_by_what_passes_is_not_given_up(colour: Any, photographs: Photographs) -> None:
+    mine = os.getpid()
+
+    def fail() -> None:
+        if os.getpid() != mine:
+            raise ConnectionResetError("the store hung up")
+
+    batches = list(encode_images(photographs(12), deadly(colour, 5, fail), batch_size=4, workers=2))
+    assert [row for batch in batches for row in batch.rows] == list(range(12))
+    reds = torch.cat([batch.features for batch in batches])[:, 0] * 255
+    assert reds.round().int().tolist() == list(range(12))
+
+
 def test_workers_end_with_a_parent_that_is_killed(colour: Any, photographs: Photographs) -> None:
     paths = photographs(200)
     reader, writer = os.pipe()

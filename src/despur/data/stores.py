@@ -6,8 +6,11 @@ joins, compares and travels as any other; only who opens it must know, which is 
 
 from __future__ import annotations
 
+import errno
 import io
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +21,9 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", flags=re.DOTALL)
 _FIRST = re.compile(r"[a-z][a-z0-9+.-]+:")
 _FOLDERS = ("file:", "local:", "memory:")
 """Stores that have folders as a disk has, and want a third slash in a URL."""
+
+OF_THIS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What goes wrong here, and not in the store, while a file is fetched."""
 
 
 def stored_root(url: str) -> Path:
@@ -58,10 +64,8 @@ def exists(path: Path) -> bool:
     """
     if not is_stored(path):
         return path.exists()
-    try:
+    with _asking(path):
         return bool(_filesystem(path).exists(url_of(path)))
-    except (OSError, ValueError) as error:
-        raise _unreachable(path, error) from error
 
 
 def files_below(folder: Path) -> list[str]:
@@ -70,12 +74,10 @@ def files_below(folder: Path) -> list[str]:
     Raises:
         DataError: the store cannot be asked.
     """
-    filesystem = _filesystem(folder)
-    try:
+    with _asking(folder):
+        filesystem = _filesystem(folder)
         top = filesystem._strip_protocol(url_of(folder)).rstrip("/")
         return sorted(name.removeprefix(top).lstrip("/") for name in filesystem.find(url_of(folder)))
-    except (OSError, ValueError) as error:
-        raise _unreachable(folder, error) from error
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -87,12 +89,8 @@ def open_binary(path: Path) -> BinaryIO:
     """
     if not is_stored(path):
         return path.open("rb")
-    try:
+    with _asking(path, passed=(FileNotFoundError, PermissionError, IsADirectoryError)):
         return io.BytesIO(_filesystem(path).cat_file(url_of(path)))
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except (OSError, ValueError) as error:
-        raise _unreachable(path, error) from error
 
 
 def fetch_file(path: Path, to: Path) -> None:
@@ -100,11 +98,10 @@ def fetch_file(path: Path, to: Path) -> None:
 
     Raises:
         DataError: it is not there, or its store cannot be read.
+        OSError: this machine's disk is full or may not be written.
     """
-    try:
+    with _asking(path):
         _filesystem(path).get_file(url_of(path), str(to))
-    except (OSError, ValueError) as error:
-        raise _unreachable(path, error) from error
 
 
 def send_file(file: Path, to: Path) -> None:
@@ -113,31 +110,50 @@ def send_file(file: Path, to: Path) -> None:
     Raises:
         DataError: the store cannot be written.
     """
-    filesystem = _filesystem(to)
-    try:
+    with _asking(to, "written"):
+        filesystem = _filesystem(to)
         if to.parts[0] in _FOLDERS:  # object stores have none: a key may hold any slashes
             filesystem.makedirs(url_of(to.parent), exist_ok=True)
         filesystem.put_file(str(file), url_of(to))
-    except (OSError, ValueError) as error:
-        raise _unreachable(to, error, "written") from error
 
 
 def _filesystem(path: Path) -> Any:
+    """What reads a store; the host and the user that a URL may name (``sftp://USER@HOST/...``) are its own."""
     import fsspec
 
     protocol = path.parts[0][:-1]
     try:
-        return fsspec.filesystem(protocol)
-    except (ImportError, ValueError) as error:
+        kind = fsspec.get_filesystem_class(protocol)
+        return kind(**kind._get_kwargs_from_urls(url_of(path)))
+    except Exception as error:
         raise DataError(
-            f"{protocol}:// cannot be reached from here ({error})", where=url_of(path), now="install what it names"
+            f"{protocol}:// cannot be reached from here ({_reason(error)})",
+            where=url_of(path),
+            now="check the address, and install what is missing",
         ) from error
 
 
-def _unreachable(path: Path, error: Exception, done: str = "read") -> DataError:
-    reason = str(error).strip().splitlines()
-    return DataError(
-        f"the store cannot be {done} ({reason[0] if reason else type(error).__name__})",
-        where=url_of(path),
-        now="check the network and who you are to it, and run it again: it goes on where it was stopped",
-    )
+@contextmanager
+def _asking(path: Path, done: str = "read", passed: tuple[type[OSError], ...] = ()) -> Generator[None]:
+    """Tell of whatever goes wrong between a store and this machine; ``passed`` is for the caller to judge.
+
+    Stores' packages have errors of their own, few of them an OSError: a server that hangs up, a name without a
+    password, a message cut short.
+    """
+    try:
+        yield
+    except (DataError, *passed):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in OF_THIS_DISK and done == "read":
+            raise
+        raise DataError(
+            f"the store cannot be {done} ({_reason(error)})",
+            where=url_of(path),
+            now="check the network and who you are to it, and run it again: it goes on where it was stopped",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -107,6 +107,15 @@ class DecodingPool:
         first = number % (AHEAD + 1) * self.batch_size
         return self.pixels[first : first + len(batch)], self._unreadable.pop(number)
 
+    def decode(self, task: Task, place: int) -> str | None:
+        """Put an image of a task where it belongs; why, if it cannot be read."""
+        try:
+            self.pixels[task.slot + place].copy_(self.preprocess(read_image(self.paths[task.rows[place]])))
+        except UnreadableImage as problem:
+            return problem.reason
+        self.states[task.slot + place] = DECODED
+        return None
+
     def close(self) -> None:
         """Stop all workers, whatever they are at."""
         for worker in self._workers:
@@ -171,8 +180,13 @@ class DecodingPool:
         left = [place for place in range(len(task.rows)) if self.states[task.slot + place] != DECODED]
         culprit = task.rows[left[0]]
         if status > 0:
-            # Not killed but failed, which is no image's fault: failing again here shows how.
-            self.preprocess(read_image(self.paths[culprit]))
+            # Not killed but failed, which is no image's fault: it is decoded here, and failing again shows how.
+            reason = self.decode(task, left[0])
+            if reason is not None:
+                self._unreadable[task.batch][culprit] = reason
+            for place in left[1:]:
+                yield Task(task.batch, task.rows[place : place + 1], task.slot + place)
+            return
         self._deaths[culprit] += 1
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         log.warning("decoding worker %s was killed (%s) while it read %s", pid, how, self.paths[culprit])
@@ -215,9 +229,7 @@ def _serve(pool: DecodingPool, pipe: Connection, parent: int) -> None:
             return
         reasons: dict[int, str] = {}
         for place, row in enumerate(task.rows):
-            try:
-                pool.pixels[task.slot + place].copy_(pool.preprocess(read_image(pool.paths[row])))
-                pool.states[task.slot + place] = DECODED
-            except UnreadableImage as problem:
-                reasons[row] = problem.reason
+            reason = pool.decode(task, place)
+            if reason is not None:
+                reasons[row] = reason
         pipe.send(reasons)
