@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from despur.catalog import load_backbone, load_dataset
+from despur.cli.repair import repaired_text
 from despur.errors import WorkspaceError
+from despur.features import engine
+from despur.features.encode import Encoded, encode_images
 from despur.features.engine import EmbedSettings
 from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, mitigate_stage, predict_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
@@ -77,7 +83,7 @@ def test_a_flipped_bit_is_found_and_the_bytes_are_as_before(file: str, stage: st
     flip(work.path(file), 40)
     found = repair(work, device="cpu")
     assert found.damaged == (Damage(stage, file),)
-    assert (found.computed, found.left) == ((stage,), ())
+    assert (found.computed, found.changed, found.left) == ((stage,), (), ())
     assert contents(work.root) == before
 
 
@@ -88,6 +94,18 @@ def test_only_the_bad_shard_is_computed_again(work: Workspace) -> None:
     repair(work, device="cpu")
     after = [shard.stat().st_mtime_ns for shard in shards]
     assert [new != old for new, old in zip(after, before, strict=True)] == [False, False, True]
+
+
+def test_a_repair_that_computes_other_last_digits_says_so(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(*arguments: Any, **options: Any) -> Iterator[Encoded]:
+        for batch in encode_images(*arguments, **options):
+            yield dataclasses.replace(batch, features=batch.features * 1.01)
+
+    monkeypatch.setattr(engine, "encode_images", elsewhere)
+    flip(work.path("features", "shard-00001.npy"))
+    repaired = repair(work, device="cpu")
+    assert (repaired.computed, repaired.changed) == (("embed",), ("embed",))
+    assert "other bytes than before: embed" in repaired_text(repaired)
 
 
 def test_a_torn_shard_and_a_flipped_one_are_both_found(work: Workspace) -> None:

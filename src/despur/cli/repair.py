@@ -39,6 +39,7 @@ def repair(
         "workspace": str(found.root),
         "damaged": [vars(damage) for damage in repaired.damaged],
         "computed": list(repaired.computed),
+        "changed": list(repaired.changed),
         "left": list(repaired.left),
     }
     show(result, as_json=as_json, text=lambda: repaired_text(repaired))
@@ -51,6 +52,11 @@ def repaired_text(repaired: Repaired) -> str:
     lines = [f"{damage.file}: not what {damage.stage} wrote" for damage in repaired.damaged]
     if repaired.computed:
         lines.append(f"computed again: {', '.join(repaired.computed)}")
+    if repaired.changed:
+        lines.append(
+            f"other bytes than before: {', '.join(repaired.changed)}; another device, machine or version computes other"
+            " last digits, and what later stages made of the earlier ones is as it was"
+        )
     if repaired.left:
         lines.append(
             f"taken away: the files of {', '.join(repaired.left)}; run the study, or the same command, to have them"

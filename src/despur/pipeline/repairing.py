@@ -73,11 +73,14 @@ class Repaired:
     Attributes:
         damaged: what was not what was written; it was taken away.
         computed: stages whose files are whole again.
+        changed: those of them whose files came out with other bytes than before, as on another device or with another
+            version of torch; later stages hold what they made of the earlier ones.
         left: stages that the next ``despur run``, or their own command, computes again.
     """
 
     damaged: tuple[Damage, ...]
     computed: tuple[str, ...]
+    changed: tuple[str, ...]
     left: tuple[str, ...]
 
 
@@ -95,6 +98,7 @@ def repair(
         DespurError: the dataset or the model that the workspace names cannot be had any more.
     """
     found = verify(workspace)
+    written = workspace.about()["stages"]
     for damage in found:
         _remove(workspace.path(damage.file))
     stages = list(dict.fromkeys(damage.stage for damage in found))
@@ -102,7 +106,9 @@ def repair(
     if computed:
         _compute(workspace, computed, allow_outside, device, progress)
     left = [stage for stage in stages if stage not in computed]
-    return Repaired(tuple(found), tuple(computed), tuple(left))
+    now = workspace.about()["stages"]
+    changed = [stage for stage in computed if written[stage].outputs and written[stage].outputs != now[stage].outputs]
+    return Repaired(tuple(found), tuple(computed), tuple(changed), tuple(left))
 
 
 def _remove(file: Path) -> None:
