@@ -75,6 +75,17 @@ def test_junit_holds_a_case_a_threshold_and_says_what_failed(tmp_path: Path) -> 
     assert held.find("failure") is None
 
 
+@pytest.mark.parametrize("place", [".", "reports"])
+def test_junit_in_place_of_a_folder_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "reports").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkspaceError, match="a folder of that name is there"):
+        write_junit(Path(place), "erm-seed0", check_metrics(Thresholds(max_gap=0.2), METRICS))
+    assert [file.name for file in tmp_path.rglob("*")] == ["reports"]
+
+
 def test_the_best_run_on_validation_is_checked_unless_one_is_named(finished: Any) -> None:
     workspace = finished.workspace
     name, found = check_run(workspace, Thresholds(min_average=0.0, max_gap=1.0, min_retained=0.0))

@@ -47,8 +47,10 @@ def write_whole(path: Path) -> Generator[Path]:
     synced and renamed over ``path``; left with one, it is removed and ``path`` is as it was. Missing folders are made.
 
     Raises:
-        WorkspaceError: the folder cannot be written, or the disk is full.
+        WorkspaceError: the folder cannot be written, or ``path`` is one itself, or the disk is full.
     """
+    if path.is_dir():
+        raise cannot_write(path, IsADirectoryError(errno.EISDIR, "a folder of that name is there"))
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
