@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from despur.mitigate import significance
 from despur.mitigate.significance import holm, interval, paired_p_value, resampled_worst_groups, worst_groups
 
 GROUPS = np.repeat([0, 1, 3], 200)  # group 2 has no images
@@ -65,3 +66,12 @@ def test_a_method_has_no_difference_from_itself_however_images_are_drawn() -> No
 def test_the_width_of_an_interval_is_that_of_a_binomial() -> None:
     (drawn,) = resampled_worst_groups([hits(1.0, 0.7, 1.0)], GROUPS, np.random.default_rng(0))
     assert drawn.std() == pytest.approx(np.sqrt(0.7 * 0.3 / 200), rel=0.1)
+
+
+def test_draws_are_the_same_however_many_are_held_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> np.ndarray:
+        return resampled_worst_groups([hits(0.9, 0.7, 0.8)], GROUPS, np.random.default_rng(0), 50)[0]
+
+    whole = drawn()
+    monkeypatch.setattr(significance, "AT_ONCE", 7 * 200)
+    np.testing.assert_allclose(drawn(), whole, rtol=1e-6)

@@ -10,6 +10,9 @@ from jaxtyping import Bool, Float, Int
 RESAMPLES = 2_000
 """Draws of the test split that an interval is read from."""
 
+AT_ONCE = 2**24
+"""Numbers in the draws of a group that are held together: 128 MiB."""
+
 
 def worst_groups(
     correct: Bool[np.ndarray, "seeds images"], groups: Int[np.ndarray, "images"]
@@ -66,8 +69,11 @@ def resampled_worst_groups(
     for group in np.unique(groups):
         own = columns[groups == group]
         size = len(own)
-        counts = generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float32)
-        np.minimum(worst, counts @ own / size, out=worst)
+        at_once = max(1, AT_ONCE // size)
+        for first in range(0, resamples, at_once):
+            part = worst[first : first + at_once]
+            counts = generator.multinomial(size, np.full(size, 1 / size), size=len(part)).astype(np.float32)
+            np.minimum(part, counts @ own / size, out=part)
     ends = np.cumsum([len(rows) for rows in correct])
     return np.stack([part.mean(axis=1) for part in np.split(worst, ends[:-1], axis=1)]).astype(np.float64)
 
