@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from math import log
 from pathlib import Path
@@ -209,6 +209,51 @@ def test_the_only_run_diverging_is_an_error_that_names_the_step_and_keeps_the_la
         train(broken, METHODS["clip"], SETTINGS)
     same_heads(caught.value.runs[0].heads, study.heads)
     assert isinstance(caught.value, TrainingError)
+
+
+def _of_one_class(study: Study) -> Study:
+    def alone(examples: Examples) -> Examples:
+        keep = examples.labels == 0
+        return Examples(examples.features[keep], examples.labels[keep], examples.groups[keep])
+
+    prompts = {"class_prompts": study.class_prompts[:, :1], "group_prompts": study.group_prompts[:, :2]}
+    return replace(study, train=alone(study.train), val=alone(study.val), classes=study.classes[:1], **prompts)
+
+
+def _emptied(examples: Examples, keep: Iterable[int] = ()) -> Examples:
+    rows = torch.tensor(list(keep), dtype=torch.int64)
+    return Examples(examples.features[rows], examples.labels[rows], examples.groups[rows])
+
+
+@pytest.mark.parametrize("name", ["erm", "pretrained", "roboshot"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_of_one_class, "the only class: there is nothing to tell apart"),
+        (lambda study: replace(study, train=_emptied(study.train)), "there are no training images"),
+        (lambda study: replace(study, val=_emptied(study.val)), "there are no validation images"),
+        (lambda study: replace(study, class_prompts=study.class_prompts * torch.nan), "class prompts are not finite"),
+        (lambda study: replace(study, group_prompts=study.group_prompts / 0), "group prompts are not finite"),
+    ],
+)
+def test_a_study_that_no_method_means_anything_on_is_refused(
+    study: Study, name: str, spoil: Callable[[Study], Study], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train(spoil(study), METHODS[name], SETTINGS)
+
+
+def test_training_images_of_one_class_alone_are_refused_where_they_are_trained_on(study: Study) -> None:
+    alone = replace(study, train=_emptied(study.train, range(10)))
+    with pytest.raises(TrainingError, match="all training images show landbird"):
+        train(alone, METHODS["erm"], SETTINGS)
+    assert train(alone, METHODS["orth-proj"], SETTINGS)
+
+
+@pytest.mark.parametrize(("none", "missing"), [({"seeds": ()}, "seed"), ({"settings": []}, "setting")])
+def test_nothing_to_train_is_a_mistake(study: Study, none: dict[str, Any], missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"no {missing} is given"):
+        train(study, METHODS["erm"], **none)
 
 
 def test_runs_that_cannot_share_a_stack_are_refused(study: Study) -> None:

@@ -82,14 +82,19 @@ def train(
         One run a setting and seed, the seeds of the first setting first. A tie between epochs goes to the earliest.
 
     Raises:
-        SettingsError: settings that cannot share a stack, or a weight for a term that the method has not.
+        SettingsError: no seed or no settings, settings that cannot share a stack, or a weight for a term that the
+            method has not.
         ValueError: there are callbacks, but not one a run.
         TrainingError: the method means nothing on this study.
         DivergedError: no run stayed finite. Where some did, the others say so in ``diverged_step``.
     """
     several = [method.settings] if settings is None else [settings] if isinstance(settings, TrainSettings) else settings
+    if not several or not seeds:
+        what = "seed" if several else "setting"
+        raise SettingsError(f"no {what} is given", where="training", now="give at least one")
     several = [method.with_options(entry) for entry in several]
     common = _common(several)
+    _check_study(study, trains=bool(method.terms(common)))
     method.check(study)
     terms = method.terms(common)
     if terms:
@@ -114,6 +119,39 @@ def train(
     if all(run.diverged_step is not None for run in runs):
         raise DivergedError(runs)
     return runs
+
+
+def _check_study(study: Study, *, trains: bool) -> None:
+    """Refuse what no method means anything on, and what would end in numbers that say nothing.
+
+    Args:
+        trains: whether images are trained on; a method that only changes prompts may go without.
+
+    Raises:
+        TrainingError: there is one class alone, or no training or validation image, or training images of one class
+            alone, or the features of a prompt are not finite.
+    """
+    if len(study.classes) < 2:
+        raise TrainingError("there is nothing to tell apart", where="the only class", now="give images of two or more")
+    for split, examples in (("training", study.train), ("validation", study.val)):
+        if not len(examples):
+            raise TrainingError(
+                f"there are no {split} images", where=f"the {split} split", now="put some images into that split"
+            )
+    if trains and bool((study.train.labels == study.train.labels[0]).all()):
+        raise TrainingError(
+            f"all training images show {study.classes[int(study.train.labels[0])]}",
+            where="the training split",
+            now="add images of another class",
+        )
+    prompts = {"class": study.class_prompts, "group": study.group_prompts, "phrase": study.phrase_prompts}
+    for name, features in prompts.items():
+        if features is not None and not bool(features.isfinite().all()):
+            raise TrainingError(
+                f"the features of {name} prompts are not finite",
+                where="the text encoder",
+                now="look at the model's weights, or embed in float32",
+            )
 
 
 def _check_window(study: Study, settings: TrainSettings, runs: int) -> None:
