@@ -34,6 +34,12 @@ def test_tuning_ends_in_means_and_deviations_on_test(own_work: Path, despur) -> 
     assert json.loads(despur(*words).stdout) == answer
 
 
+def test_what_a_search_chooses_is_not_given_beside_it(own_work: Path, despur) -> None:
+    both = despur("mitigate", "-w", own_work, "-M", "erm", "--tune", 4, "--lr", 1e-3)
+    assert both.exit_code == 2
+    assert "--learning-rate: --tune searches what it gives" in both.stderr
+
+
 def test_an_option_of_a_method_is_given_by_name(own_work: Path, despur) -> None:
     words = ("mitigate", "-w", own_work, "--batch-size", 16, "--epochs", 2, "-M")
     assert despur(*words, "jtt", "--option", "upweight=5").exit_code == 0

@@ -59,6 +59,17 @@ def test_a_search_that_is_up_to_date_is_read_and_not_done(embedded: Embedded) ->
     assert file.stat().st_mtime_ns > written
 
 
+def test_a_search_from_another_seed_is_another_search(embedded: Embedded) -> None:
+    def rates(seed: int) -> list[float]:
+        tune_stage(embedded, QUICK.model_copy(update={"methods": ("erm",), "seed": seed}), 2)
+        trials = read_json(embedded.workspace.path("tuning", "erm.json"))["trials"]
+        return [trial["settings"]["learning_rate"] for trial in trials]
+
+    first = rates(0)
+    assert rates(5) != first
+    assert rates(0) == first
+
+
 def test_no_settings_to_try_is_a_mistake(embedded: Embedded) -> None:
     with pytest.raises(SettingsError, match="0 settings cannot be tried"):
         tune_stage(embedded, QUICK, 0)

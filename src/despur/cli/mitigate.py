@@ -135,6 +135,15 @@ def mitigate(
         where="mitigate",
     )
     check_trackers(settings.track)
+    searched = {
+        "--learning-rate": learning_rate,
+        "--weight-decay": weight_decay,
+        "--weight": weight or None,
+        "--option": option or None,
+    }
+    for name, said in searched.items():
+        if tune and said is not None:
+            raise SettingsError("--tune searches what it gives", where=name, now="leave out one of the two")
     with opened(workspace, device) as embedded:
         if verdicts is not None:
             take_verdicts(embedded, verdicts)

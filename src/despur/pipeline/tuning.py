@@ -81,7 +81,7 @@ def _tune(
     run_stage(
         embedded.workspace,
         f"tune/{method.name}",
-        settings={**base.model_dump(mode="json"), "attribute": lazy.grouping.name, "count": count},
+        settings={**base.model_dump(mode="json"), "attribute": lazy.grouping.name, "count": count, "seed": seed},
         inputs=lazy.state,
         outputs=[file],
         work=work,
