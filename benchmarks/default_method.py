@@ -167,7 +167,7 @@ def task(world: World, folder: Path) -> Task:
         presence = seen(embedded, "tagger", ["water"]).repeat(1, len(pairs))
     base = make_study(embedded, dataset.attributes[0])
     labels = torch.from_numpy(dataset.labels)
-    groups, _ = pair_groups(labels, presence, [label for label, _ in pairs])
+    groups, _ = pair_groups(labels, presence, [label for label, _ in pairs], len(dataset.classes))
 
     def examples(split: str, like: Examples) -> Examples:
         rows = torch.from_numpy(dataset.split_rows(split))

@@ -140,7 +140,7 @@ def paired_study(pairs: int, images: int, d_image: int) -> Study:
         labels = torch.randint(10, (count,), generator=generator)
         presence = torch.randint(2, (count, pairs), generator=generator).float()
         return Examples(
-            torch.randn(count, d_image, generator=generator), labels, *pair_groups(labels, presence, classes)
+            torch.randn(count, d_image, generator=generator), labels, *pair_groups(labels, presence, classes, 10)
         )
 
     return Study(

@@ -15,7 +15,7 @@ from despur.mitigate.losses import contrast, same_label_pairs
 from despur.mitigate.membership import memberships, pair_groups, shared_group_pairs, sizes_of
 from despur.mitigate.methods.group_dro import group_means
 from despur.mitigate.study import Examples, Study
-from despur.mitigate.validation import validation_accuracies
+from despur.mitigate.validation import predicted_classes, validation_accuracies
 
 PAIRS = ((0, "water"), (1, "water"), (0, "fog"))
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
@@ -23,19 +23,19 @@ PRESENCE = torch.tensor([[1.0, 0, 1], [0, 0, 1], [1, 1, 0], [0, 1, 0], [0, 0, 1]
 
 
 def test_an_image_has_one_group_of_every_pair_of_its_class() -> None:
-    groups, shares = pair_groups(LABELS, PRESENCE, [pair[0] for pair in PAIRS])
+    groups, shares = pair_groups(LABELS, PRESENCE, [pair[0] for pair in PAIRS], 4)
     assert shares is None
-    assert groups.tolist() == [[1, 5], [0, 5], [1, 4], [3, -1], [2, -1], [-1, -1]]
-    assert sizes_of(groups, None, 6).tolist() == [1, 2, 1, 1, 1, 2]
+    assert groups.tolist() == [[1, 5], [0, 5], [1, 4], [3, -1], [2, -1], [6, -1]]
+    assert sizes_of(groups, None, 8).tolist() == [1, 2, 1, 1, 1, 2, 1, 0]  # the last two are classes without a pair
 
 
 def test_soft_presence_belongs_to_both_groups_in_shares() -> None:
-    groups, shares = pair_groups(LABELS, PRESENCE * 0.75, [0, 1, 0])
-    matrix = memberships(groups, shares, 6, torch.empty(0))
-    assert matrix[0].tolist() == [0.25, 0.75, 0, 0, 0.25, 0.75]
-    assert matrix[3].tolist() == [0, 0, 0.25, 0.75, 0, 0]
-    assert matrix[5].tolist() == [0] * 6
-    torch.testing.assert_close(sizes_of(groups, shares, 6), matrix.sum(0))
+    groups, shares = pair_groups(LABELS, PRESENCE * 0.75, [0, 1, 0], 3)
+    matrix = memberships(groups, shares, 7, torch.empty(0))
+    assert matrix[0].tolist() == [0.25, 0.75, 0, 0, 0.25, 0.75, 0]
+    assert matrix[3].tolist() == [0, 0, 0.25, 0.75, 0, 0, 0]
+    assert matrix[5].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    torch.testing.assert_close(sizes_of(groups, shares, 7), matrix.sum(0))
 
 
 def test_with_one_group_an_image_the_pairs_are_those_of_equal_labels() -> None:
@@ -61,8 +61,8 @@ def loop_over_groups(similarity: Tensor, members: Tensor) -> float:
 
 @pytest.mark.parametrize("likely", [1.0, 0.6])
 def test_the_image_term_over_several_pairs_is_a_loop_over_groups(likely: float) -> None:
-    groups, shares = pair_groups(LABELS, PRESENCE * likely, [0, 1, 0])
-    members = memberships(groups, shares, 6, torch.empty(0, dtype=torch.float64))
+    groups, shares = pair_groups(LABELS, PRESENCE * likely, [0, 1, 0], 3)
+    members = memberships(groups, shares, 7, torch.empty(0, dtype=torch.float64))
     similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     similarity.fill_diagonal_(torch.finfo(torch.float64).min)
     found = contrast(similarity, shared_group_pairs(members))
@@ -75,11 +75,11 @@ def test_group_means_weigh_by_share() -> None:
 
 
 def test_draws_are_even_over_the_groups_of_all_pairs() -> None:
-    groups, _ = pair_groups(LABELS, PRESENCE, [0, 1, 0])
-    drawn = group_balanced(groups, 60_000, torch.Generator().manual_seed(0))
+    groups, _ = pair_groups(LABELS, PRESENCE, [0, 1, 0], 3)
+    drawn = group_balanced(groups, 70_000, torch.Generator().manual_seed(0))
     counts = torch.bincount(drawn, minlength=6) / 10_000
-    # Each of six groups is drawn 10,000 times: image 0 half of group 1 and half of group 5.
-    assert counts.tolist() == pytest.approx([1.0, 1.5, 1.5, 1.0, 1.0, 0.0], abs=0.05)
+    # Each of seven groups is drawn 10,000 times: image 0 half of group 1 and half of group 5.
+    assert counts.tolist() == pytest.approx([1.0, 1.5, 1.5, 1.0, 1.0, 1.0], abs=0.05)
 
 
 def with_pairs(study: Study, likely: float = 1.0) -> Study:
@@ -87,7 +87,7 @@ def with_pairs(study: Study, likely: float = 1.0) -> Study:
 
     def paired(examples: Examples) -> Examples:
         presence = (examples.groups % 2).double()[:, None].expand(-1, 2) * likely
-        return Examples(examples.features, examples.labels, *pair_groups(examples.labels, presence, [0, 1]))
+        return Examples(examples.features, examples.labels, *pair_groups(examples.labels, presence, [0, 1], 2))
 
     return replace(
         study, train=paired(study.train), val=paired(study.val), pairs=((0, "water"), (1, "water")), attribute="2 pairs"
@@ -105,6 +105,31 @@ def test_pairs_that_say_what_one_attribute_says_train_the_same_model(study: Stud
         torch.testing.assert_close(other.heads[head], one.heads[head], rtol=0, atol=1e-9)
     assert other.history["worst_group"].to_pylist() == pytest.approx(one.history["worst_group"].to_pylist())
     assert "accuracy/landbird with water" in other.history.column_names
+
+
+@pytest.mark.parametrize("name", ["group-dro", "erm-balanced", "erm-reweighted", "clip+lc+vc+vs"])
+@pytest.mark.parametrize("likely", [1.0, 0.8])
+def test_a_class_that_no_pair_is_of_is_not_unlearned(study: Study, name: str, likely: float) -> None:
+    def paired(examples: Examples) -> Examples:
+        presence = (examples.groups % 2).double()[:, None] * likely
+        return Examples(examples.features, examples.labels, *pair_groups(examples.labels, presence, [1], 2))
+
+    one = replace(
+        study,
+        train=paired(study.train),
+        val=paired(study.val),
+        group_prompts=study.group_prompts[:, 2:],
+        pairs=((1, "water"),),
+    )
+    assert [one.group_name(group) for group in range(one.groups)] == [
+        "waterbird without water",
+        "waterbird with water",
+        "landbird",
+    ]
+    (run,) = train(one, METHODS[name], TrainSettings(learning_rate=1e-2, epochs=20, batch_size=32))
+    heads = {key: head[None] for key, head in run.heads.items()}
+    predicted = predicted_classes(heads, one.val.features, one.class_prompts)[0]
+    assert float((predicted == 0)[one.val.labels == 0].double().mean()) >= 0.5
 
 
 def test_soft_groups_train_too_and_validate_by_share(study: Study) -> None:

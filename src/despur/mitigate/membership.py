@@ -1,14 +1,14 @@
 """Images in several groups at once: one group for each pair (class, attribute) that a person judged spurious.
 
 A pair has two groups, its class without the attribute and with it. An image belongs to one group of every pair of its
-class, or, where presence is only likely, to both with shares that sum to 1. What is stored is a few group numbers an
-image (``slots``), so that memory and time grow with the pairs and not with their product; within a batch it becomes a
-small matrix of images by groups, and every term is a product with that.
+class, or, where presence is only likely, to both with shares that sum to 1; a class without a pair is one group. What
+is stored is a few group numbers an image (``slots``), so that memory and time grow with the pairs and not with their
+product; within a batch it becomes a small matrix of images by groups, and every term is a product with that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -81,14 +81,23 @@ def weighted_sums(
     return sums[:, :count]
 
 
+def unpaired(classes: Iterable[int], count: int) -> list[int]:
+    """The classes that no pair is of, in order, of ``count``."""
+    return sorted(set(range(count)) - set(classes))
+
+
 def pair_groups(
-    labels: Int[Tensor, "images"], presence: Float[Tensor, "images pairs"], classes: Sequence[int]
+    labels: Int[Tensor, "images"], presence: Float[Tensor, "images pairs"], classes: Sequence[int], count: int
 ) -> tuple[Int[Tensor, "images slots"], Float[Tensor, "images slots"] | None]:
     """Groups and shares of every image: group 2p + 1 is pair p's class with the attribute, 2p without it.
+
+    A class that no pair is of is one group, after all those of pairs: a method that draws or weights by group would
+    otherwise never see it, and unlearn it.
 
     Args:
         presence: how likely each image shows each pair's attribute: 0 or 1 where it is known, in between where not.
         classes: each pair's class.
+        count: how many classes there are.
 
     Returns:
         As many slots as the class with the most pairs needs, twice as many for soft presence; shares are None where
@@ -110,4 +119,7 @@ def pair_groups(
             groups[rows, slot], groups[rows, slot + 1] = 2 * pair, 2 * pair + 1
             shares[rows, slot], shares[rows, slot + 1] = 1 - likely, likely
         used[label] += per_pair
+    for place, label in enumerate(unpaired(classes, count)):
+        rows = labels == label
+        groups[rows, 0], shares[rows, 0] = 2 * len(classes) + place, 1.0
     return groups, None if hard else shares

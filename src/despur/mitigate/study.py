@@ -15,7 +15,7 @@ from despur.backbones.heads import Heads
 from despur.errors import TrainingError
 from despur.features.streamed import StreamedFeatures
 from despur.mitigate.losses import Pairs, prompt_labels, same_label_pairs
-from despur.mitigate.membership import sizes_of
+from despur.mitigate.membership import sizes_of, unpaired
 
 MOST_PROMPTS = 640
 """Group prompts that are compared with each other in a step: 80 templates of eight groups. Where pairs make more
@@ -91,11 +91,18 @@ class Study:
 
     @property
     def groups(self) -> int:
-        """How many groups there are: two a class, or two a pair."""
-        return 2 * len(self.classes if self.pairs is None else self.pairs)
+        """How many groups there are: two a class, or two a pair and one for each class that no pair is of."""
+        return 2 * len(self.classes) if self.pairs is None else 2 * len(self.pairs) + len(self.unpaired)
+
+    @property
+    def unpaired(self) -> list[int]:
+        """The classes that no pair is of, where there are pairs."""
+        return [] if self.pairs is None else unpaired([label for label, _ in self.pairs], len(self.classes))
 
     def group_name(self, group: int) -> str:
-        """What a group is called in a message: "waterbird without water"."""
+        """What a group is called in a message: "waterbird without water"; of a class that no pair is of, its name."""
+        if self.pairs is not None and group >= 2 * len(self.pairs):
+            return self.classes[self.unpaired[group - 2 * len(self.pairs)]]
         label, attribute = (group // 2, self.attribute) if self.pairs is None else self.pairs[group // 2]
         return f"{self.classes[label]} {'with' if group % 2 else 'without'} {attribute}"
 
@@ -126,7 +133,7 @@ class Study:
     def prompt_window(self) -> int:
         """Templates whose group prompts L_ls compares in a step: all, or with many pairs those that its cost allows."""
         templates = self.group_prompts.shape[0]
-        return templates if self.pairs is None else min(templates, max(2, MOST_PROMPTS // self.groups))
+        return templates if self.pairs is None else min(templates, max(2, MOST_PROMPTS // self.group_prompts.shape[1]))
 
     @cached_property
     def _computed(self) -> dict[tuple[str, int], dict[str, Tensor]]:

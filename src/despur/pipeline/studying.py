@@ -88,7 +88,8 @@ def make_paired_study(
     check_pairs(embedded, pairs)
     classes = [dataset.classes.index(pair.class_name) for pair in pairs]
     labels = torch.from_numpy(dataset.labels)
-    groups, shares = pair_groups(labels, torch.from_numpy(presence_in(embedded, pairs, soft=soft)), classes)
+    presence = torch.from_numpy(presence_in(embedded, pairs, soft=soft))
+    groups, shares = pair_groups(labels, presence, classes, len(dataset.classes))
 
     features = _features(embedded, memory)
 

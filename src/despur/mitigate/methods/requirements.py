@@ -46,7 +46,8 @@ def needs_two_groups_in_a_class(study: Study) -> None:
     Raises:
         TrainingError: within every class either all training images have the attribute or none has.
     """
-    filled = (study.group_sizes > 0).unflatten(0, (-1, 2))
+    split = study.groups - len(study.unpaired)
+    filled = (study.group_sizes[:split] > 0).unflatten(0, (-1, 2))
     if not bool(filled.all(-1).any()):
         raise TrainingError(
             f"no class has training images both with and without {study.attribute}, so there are no groups to compare",
