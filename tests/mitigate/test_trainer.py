@@ -211,15 +211,6 @@ def test_the_only_run_diverging_is_an_error_that_names_the_step_and_keeps_the_la
     assert isinstance(caught.value, TrainingError)
 
 
-def _of_one_class(study: Study) -> Study:
-    def alone(examples: Examples) -> Examples:
-        keep = examples.labels == 0
-        return Examples(examples.features[keep], examples.labels[keep], examples.groups[keep])
-
-    prompts = {"class_prompts": study.class_prompts[:, :1], "group_prompts": study.group_prompts[:, :2]}
-    return replace(study, train=alone(study.train), val=alone(study.val), classes=study.classes[:1], **prompts)
-
-
 def _emptied(examples: Examples, keep: Iterable[int] = ()) -> Examples:
     rows = torch.tensor(list(keep), dtype=torch.int64)
     return Examples(examples.features[rows], examples.labels[rows], examples.groups[rows])
@@ -229,7 +220,6 @@ def _emptied(examples: Examples, keep: Iterable[int] = ()) -> Examples:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_of_one_class, "the only class: there is nothing to tell apart"),
         (lambda study: replace(study, train=_emptied(study.train)), "there are no training images"),
         (lambda study: replace(study, val=_emptied(study.val)), "there are no validation images"),
         (lambda study: replace(study, class_prompts=study.class_prompts * torch.nan), "class prompts are not finite"),

@@ -128,11 +128,9 @@ def _check_study(study: Study, *, trains: bool) -> None:
         trains: whether images are trained on; a method that only changes prompts may go without.
 
     Raises:
-        TrainingError: there is one class alone, or no training or validation image, or training images of one class
-            alone, or the features of a prompt are not finite.
+        TrainingError: there is no training or validation image, or the features of a prompt are not finite, or images
+            are trained on and all are of one class.
     """
-    if len(study.classes) < 2:
-        raise TrainingError("there is nothing to tell apart", where="the only class", now="give images of two or more")
     for split, examples in (("training", study.train), ("validation", study.val)):
         if not len(examples):
             raise TrainingError(
