@@ -94,7 +94,7 @@ class Study:
         """How many groups there are: two a class, or two a pair and one for each class that no pair is of."""
         return 2 * len(self.classes) if self.pairs is None else 2 * len(self.pairs) + len(self.unpaired)
 
-    @property
+    @cached_property
     def unpaired(self) -> list[int]:
         """The classes that no pair is of, where there are pairs."""
         return [] if self.pairs is None else unpaired([label for label, _ in self.pairs], len(self.classes))
