@@ -72,8 +72,8 @@ def test_afr_weighs_by_exp_of_minus_gamma_p_over_the_class_s_size() -> None:
 
 
 def test_afr_s_weights_are_there_however_sharp_gamma_makes_them() -> None:
-    found = afr_weights(torch.tensor([0.9, 0.8, 0.8]), torch.tensor([0, 0, 1]), 1e5, 2)
-    assert found.tolist() == pytest.approx([0.0, 1 / 3, 2 / 3])  # each by itself is e^-80000
+    found = afr_weights(torch.tensor([0.875, 0.75, 0.75]), torch.tensor([0, 0, 1]), 1e5, 2)
+    assert found.tolist() == pytest.approx([0.0, 1 / 3, 2 / 3])  # each by itself is e^-75000
 
 
 def test_afr_s_loss_is_a_weighted_sum_over_all_images_held_out_where_some_weigh_nothing(study: Study) -> None:
@@ -141,7 +141,7 @@ def test_draws_are_in_proportion_to_weights() -> None:
 
 def test_jtt_trains_again_from_the_start_on_what_the_first_model_got_wrong(study: Study) -> None:
     """With one image drawn always, the second stage's loss is that image's alone."""
-    settings = TrainSettings(learning_rate=1e-9, epochs=5, batch_size=32, options={"upweight": 1e9})
+    settings = TrainSettings(learning_rate=1e-9, epochs=5, batch_size=32, options={"upweight": 1e6})
     (run,) = train(study, METHODS["jtt"], settings)
     heads = {name: head[None] for name, head in study.heads.items()}
     wrong = predicted_classes(heads, study.train.features, study.class_prompts)[0] != study.train.labels

@@ -101,7 +101,7 @@ def test_methods_train_on_inferred_groups_and_again_when_a_verdict_changes(embed
     mitigate_stage(embedded, settings)
     first = load_runs(embedded.workspace)["erm-balanced-seed0"]
     columns = [name for name in first.history.column_names if name.startswith("accuracy/")]
-    assert columns == ["accuracy/landbird without water", "accuracy/landbird with water"]
+    assert columns == ["accuracy/landbird without water", "accuracy/landbird with water", "accuracy/waterbird"]
     judge(embedded, "ann", "waterbird", "spurious")
     mitigate_stage(embedded, settings)
     again = load_runs(embedded.workspace)["erm-balanced-seed0"]

@@ -45,8 +45,9 @@ def afr_weights(probabilities: Tensor, labels: Tensor, gamma: float, classes: in
         probabilities: what the first model gives to each image's own class.
     """
     sizes = torch.bincount(labels, minlength=classes)
-    # In logs: with a large γ each by itself may be too small to hold.
-    return (-gamma * probabilities - sizes[labels].to(probabilities.dtype).log()).softmax(-1)
+    # In logs and from the lowest on: with a large γ each by itself may be too small to hold, and the sum too coarse.
+    above = probabilities - probabilities.min()
+    return (-gamma * above - sizes[labels].to(probabilities.dtype).log()).softmax(-1)
 
 
 def _split(start: Start) -> tuple[Tensor, Tensor]:
