@@ -53,6 +53,21 @@ def test_the_report_says_with_which_seeds_the_map_does_not_move_onto_the_object(
     assert find_method(method).title in page
 
 
+def test_the_map_of_a_seed_that_diverged_is_not_counted(own: Embedded, tmp_path: Path):
+    runs = load_runs(own.workspace)
+    method = runs[best_run(runs) or ""].method
+    config = own.workspace.path("runs", f"{method}-seed1", "config.json")
+    write_json(config, {**read_json(config), "diverged_step": 3})
+    explain_stage(own, ExplainSettings(images=12, strips=0, checks=0))
+    evaluate_stage(own)
+    give_energy(own, "pretrained", 0.40)
+    give_energy(own, f"{method}-seed0", 0.45)
+    give_energy(own, f"{method}-seed1", 0.05)
+    report_stage([own], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"45.0% after {find_method(method).title} (one seed): it rises." in page
+
+
 def test_one_seed_is_not_called_a_mean(own: Embedded, tmp_path: Path):
     with own.workspace.lock():
         own.workspace.forget("mitigate/clip+lc+vc+ls")

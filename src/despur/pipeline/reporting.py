@@ -103,13 +103,14 @@ def _energy_note(workspace: Workspace) -> str:
     after = best_run(runs)
     if after is None:
         return ""
-    seeds = {run.seed: name for name, run in runs.items() if run.method == runs[after].method}
+    method = runs[after].method
+    seeds = {run.seed: name for name, run in runs.items() if run.method == method and run.diverged_step is None}
     found = {name: _energy(workspace, name) for name in (PRETRAINED.name, *seeds.values())}
     before = found[PRETRAINED.name]
     later = {seed: value for seed, name in seeds.items() if (value := found[name]) is not None}
     if before is None or not later:
         return ""
-    title = find_method(runs[after].method).title
+    title = find_method(method).title
     fallen = [str(seed) for seed, value in sorted(later.items()) if value <= before]
     mean = sum(later.values()) / len(later)
     risen = "it rises with every seed" if len(later) > 1 else "it rises"
