@@ -94,9 +94,9 @@ def train(
         raise SettingsError(f"no {what} is given", where="training", now="give at least one")
     several = [method.with_options(entry) for entry in several]
     common = _common(several)
-    _check_study(study, trains=bool(method.terms(common)))
-    method.check(study)
     terms = method.terms(common)
+    _check_study(study, trains=bool(terms))
+    method.check(study)
     if terms:
         _check_window(study, common, len(several) * len(seeds))
     of_run = [(entry, seed) for entry in several for seed in seeds]

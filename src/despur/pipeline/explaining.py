@@ -164,14 +164,15 @@ def attribute_places(
     if not file.exists():
         return {}
     detections = read_parquet(file)
+    attributes_of = dict(zip(grouping.classes, grouping.attributes, strict=True))
+    spurious = {attribute for attributes in grouping.attributes for attribute in attributes}
+    boxes_of = {attribute: boxes_seen(detections, [attribute]) for attribute in spurious}
     found: dict[str, list[Box]] = {}
-    names = [dataset.classes[label] for label in dataset.labels.tolist()]
-    for name, attributes in zip(grouping.classes, grouping.attributes, strict=True):
-        for attribute in attributes:
-            boxes, wrong = boxes_seen(detections, [attribute]), struck.get((name, attribute), frozenset())
-            for image, own in zip(dataset.ids, names, strict=True):
-                if own == name and image in boxes and image not in wrong:
-                    found.setdefault(image, []).extend(boxes[image])
+    for image, label in zip(dataset.ids, dataset.labels.tolist(), strict=True):
+        name = dataset.classes[label]
+        for attribute in attributes_of.get(name, ()):
+            if image in boxes_of[attribute] and image not in struck.get((name, attribute), ()):
+                found.setdefault(image, []).extend(boxes_of[attribute][image])
     return found
 
 
@@ -188,8 +189,8 @@ def object_places(
     wanted = [row["id"] in attribute and row["box"] is None and row["mask"] is None for row in rows]
     needed = dataset.rows(np.array(wanted, dtype=np.bool_))
     found = detect_objects(embedded, needed, file)
-    of_class = {name: boxes_seen(found, embedded.wording.names(name)) for name in needed.classes}
     names = [needed.classes[label] for label in needed.labels.tolist()]
+    of_class = {name: boxes_seen(found, embedded.wording.names(name)) for name in set(names)}
     return {image: of_class[name].get(image, ()) for image, name in zip(needed.ids, names, strict=True)}
 
 

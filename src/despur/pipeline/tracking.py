@@ -169,6 +169,8 @@ class Tracking:
             runs: by name.
             watched: they were told while they were trained; otherwise the trackers are told now what they do not know.
         """
+        if not self._folders:
+            return
         states = {name: fingerprint(run.settings.model_dump(), run.history.to_pylist()) for name, run in runs.items()}
         for tracker, folder in self._folders.items():
             file = folder / TOLD
