@@ -25,7 +25,7 @@ GroupsOption = Annotated[
     str | None,
     typer.Option(
         "--groups",
-        help="attribute; or verdicts: all pairs judged spurious, by what was detected; or soft-verdicts.",
+        help="attribute; verdicts: all pairs judged spurious, by what was detected; soft-verdicts; or classes alone.",
         show_default="attribute, or verdicts where the dataset has none, or where --verdicts is given",
     ),
 ]

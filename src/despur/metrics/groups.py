@@ -14,27 +14,32 @@ from torch import Tensor
 from despur.errors import DataError
 from despur.rank.statistics import wilson_interval
 
-__all__ = ["AccuracyReport", "GroupAccuracy", "accuracy_report", "group_rates"]
+__all__ = ["AccuracyReport", "GroupAccuracy", "accuracy_report", "group_name", "group_rates"]
 
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """Accuracy of one group: the images of a class that have the attribute, or those that lack it.
+    """Accuracy of one group: the images of a class that have the attribute, or those that lack it, or all of them.
 
     Attributes:
-        class_name, attribute, present: which group.
+        class_name, attribute, present: which group; the attribute is None where the class is one group.
         n: images in it; 0 for an empty group, whose rates are all None.
         accuracy: fraction in [0, 1].
         ci_low, ci_high: 95% Wilson interval of the accuracy.
     """
 
     class_name: str
-    attribute: str
+    attribute: str | None
     present: bool
     n: int
     accuracy: float | None
     ci_low: float | None
     ci_high: float | None
+
+    @property
+    def name(self) -> str:
+        """The group in a few words: "waterbird without water"; of a class that is one group, its name."""
+        return group_name(self.class_name, self.attribute, present=self.present)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class AccuracyReport:
         adjusted_average: group accuracies weighted by the groups' training sizes; None where the training groups are
             not known, or where a group with training examples has none here, so that its accuracy is not known.
         worst_group: the lowest accuracy over groups that are not empty.
-        groups: every group, empty ones too, in the order of the group index (2 * label + present).
+        groups: every group, empty ones too, in the order of the group index: 2 * label + present, and after those
+            the classes that are one group.
     """
 
     average: float
@@ -81,6 +87,11 @@ class AccuracyReport:
         }
 
 
+def group_name(class_name: str, attribute: str | None, *, present: bool) -> str:
+    """What a group is called: "waterbird with water"; without an attribute, as its class."""
+    return class_name if attribute is None else f"{class_name} {'with' if present else 'without'} {attribute}"
+
+
 def group_rates(
     correct: Bool[Tensor, "*runs images"], groups: Int[Tensor, "images"], count: int
 ) -> Float[Tensor, "*runs groups"]:
@@ -103,18 +114,20 @@ def accuracy_report(
     classes: Sequence[str],
     attribute: str | Sequence[str],
     training_groups: Int[np.ndarray, "training_images"] | None,
+    whole: Sequence[str] = (),
 ) -> AccuracyReport:
     """Average, adjusted average and worst-group accuracy, and every group's with its interval.
 
     Args:
         correct: whether each image of the evaluated split is classified correctly.
-        groups: group index of each of them, 2 * (place among ``classes``) + present; -1: in no group, so that it counts
-            in the average alone.
-        classes: names of the classes that have groups, in the order of the group index; all, in label order, where
-            every class has.
+        groups: group index of each of them, 2 * (place among ``classes``) + present, and from 2 * (how many classes)
+            on the place among ``whole``; -1: in no group, so that it counts in the average alone.
+        classes: names of the classes that the attribute splits, in the order of the group index; all, in label order,
+            where it splits every class.
         attribute: the spurious attribute's name, or each class's own.
         training_groups: group index of each *training* image (not sizes of groups), whose counts weight the adjusted
             average; None: there is no adjusted average.
+        whole: names of classes that are one group each.
 
     Raises:
         DataError: there are no images, or none that is in a group.
@@ -123,8 +136,12 @@ def accuracy_report(
     if not grouped.any():
         what = "none of the images to evaluate is in a group" if len(correct) else "there are no images to evaluate"
         raise DataError(what, now="evaluate a split that holds images of every group")
-    count = 2 * len(classes)
     attributes = [attribute] * len(classes) if isinstance(attribute, str) else list(attribute)
+    named: list[tuple[str, str | None, bool]] = [
+        *((name, own, present) for name, own in zip(classes, attributes, strict=True) for present in (False, True)),
+        *((name, None, False) for name in whole),
+    ]
+    count = len(named)
     sizes = np.bincount(groups[grouped], minlength=count)
     hits = np.bincount(groups[grouped & correct], minlength=count)
     filled = sizes > 0
@@ -138,15 +155,15 @@ def accuracy_report(
         worst_group=float(np.min(rates[filled])),
         groups=tuple(
             GroupAccuracy(
-                class_name=classes[group // 2],
-                attribute=attributes[group // 2],
-                present=bool(group % 2),
+                class_name=class_name,
+                attribute=own,
+                present=present,
                 n=int(sizes[group]),
                 accuracy=float(rates[group]) if filled[group] else None,
                 ci_low=float(low[group]) if filled[group] else None,
                 ci_high=float(high[group]) if filled[group] else None,
             )
-            for group in range(count)
+            for group, (class_name, own, present) in enumerate(named)
         ),
     )
 

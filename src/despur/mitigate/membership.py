@@ -103,10 +103,11 @@ def pair_groups(
         As many slots as the class with the most pairs needs, twice as many for soft presence; shares are None where
         every presence is 0 or 1.
     """
-    of_class = torch.tensor(list(classes), device=labels.device)
+    of_class = torch.tensor(list(classes), dtype=torch.int64, device=labels.device)
     hard = bool(((presence == 0) | (presence == 1)).all())
     per_pair = 1 if hard else 2
-    most = int(torch.bincount(of_class).max()) * per_pair
+    # A class without a pair needs a slot too.
+    most = max(1, int(torch.bincount(of_class, minlength=1).max()) * per_pair)
     groups = torch.full((len(labels), most), NOWHERE, dtype=torch.int64, device=labels.device)
     shares = torch.zeros(len(labels), most, dtype=presence.dtype, device=labels.device)
     used = dict.fromkeys(classes, 0)

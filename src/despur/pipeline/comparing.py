@@ -19,7 +19,7 @@ from despur.mitigate.significance import holm, interval, paired_p_value, resampl
 from despur.pipeline.chosen import best_on_validation, selection_of, validation_score
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import Split, accuracy_of, split_of
-from despur.pipeline.grouping import group_warnings
+from despur.pipeline.grouping import group_warnings, judged_by
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy
 from despur.pipeline.training import mitigate_stage, run_name
@@ -190,7 +190,7 @@ def _compared(
     against: str | None,
     split: str,
 ) -> Comparison:
-    judged = split_of(embedded, split, settings.attribute)
+    judged = split_of(embedded, split, judged_by(embedded, settings.groups, settings.attribute))
     selection = selection_of(run for own in runs.values() for run in own)
     found = {name: _sound_runs(embedded, judged, selection, name, own) for name, own in runs.items()}
     sound = {name: own for name, own in found.items() if own is not None}

@@ -15,6 +15,7 @@ from despur.explain.measure import ELSEWHERE, ON_OBJECT, explanation_report
 from despur.features.encode import cut
 from despur.features.predict import PREDICTED_AT_ONCE, predict
 from despur.metrics import AccuracyReport, accuracy_report
+from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded, EmbeddedImages
 from despur.pipeline.grouping import Grouping, Source, grouping_of, grouping_state
@@ -81,6 +82,7 @@ def accuracy_of(
         classes=split.grouping.classes,
         attribute=split.grouping.attribute_names,
         training_groups=split.training_groups,
+        whole=split.grouping.whole,
     )
     return report, correct
 
@@ -114,9 +116,11 @@ def evaluate_stage(embedded: Embedded, split: str = "test") -> bool:
     def work() -> None:
         splits: dict[str, Split] = {}
         for name, run in runs.items():
-            if run.attribute not in splits:
-                splits[run.attribute] = split_of(embedded, split, run.attribute)
-            judged = splits[run.attribute]
+            # Inferred groups are judged alike, whether a run was trained before the verdicts or after.
+            attribute = run.attribute if embedded.dataset.attributes else runs[PRETRAINED.name].attribute
+            if attribute not in splits:
+                splits[attribute] = split_of(embedded, split, attribute)
+            judged = splits[attribute]
             report, _ = accuracy_of(embedded, run.heads, judged)
             explained = explanations_of(workspace, name, judged, report)
             found = metrics(run, split, report, explained, judged.grouping.source)

@@ -1,25 +1,31 @@
-"""What the groups of a workspace are: labelled by the dataset's attribute, or seen by a detector for judged pairs."""
+"""What the groups of a workspace are: by the dataset's attribute, or by a detector for judged pairs, or the classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from despur.data.examples import Dataset
-from despur.mitigate.membership import NOWHERE
+from despur.metrics.groups import group_name
 from despur.pipeline.detecting import DETECT
 from despur.pipeline.embedded import Embedded, EmbeddedImages
-from despur.pipeline.pairing import pair_warnings, pairs_state, presence_in, spurious_pairs
+from despur.pipeline.pairing import judged_by_people, pair_warnings, pairs_state, presence_in, spurious_pairs
 from despur.pipeline.runner import stage_state
 from despur.workspace import fingerprint
 
-Source = Literal["labels", "detections"]
+Source = Literal["labels", "detections", "classes"]
 
 JUDGED = "what was judged spurious"
 """Stands for the attribute's name where every class has attributes of its own; such a dataset has no attribute."""
+
+CLASSES_ALONE = "the classes alone"
+"""Stands for it where nothing splits the classes; such a dataset has no attribute either."""
+
+BY_VERDICTS = ("verdicts", "soft-verdicts")
+"""What ``groups`` of ``MitigateSettings`` may say where judged pairs make the groups."""
 
 FEW_IMAGES = 20
 """A validation group of fewer tells settings apart by chance more than by merit."""
@@ -30,12 +36,13 @@ class Grouping:
     """How every image of a dataset is grouped: by its class, and by whether it shows that class's spurious attribute.
 
     Attributes:
-        name: the attribute's, or ``JUDGED``.
-        source: who says what an image shows: the dataset's labels, or a detector.
-        classes: those that have groups: all, or with detections those with a judged pair.
+        name: the attribute's, ``JUDGED`` or ``CLASSES_ALONE``.
+        source: who says what an image shows: the dataset's labels, a detector, or nobody.
+        classes: those that are split: all, or with detections those with a judged pair.
         attributes: of each of them, what splits it, one phrase or several.
+        whole: the other classes, which are one group each.
         phrases: what names each group, in the order of the group index.
-        groups: 2 * (place among ``classes``) + present; -1 where an image is in no group.
+        groups: 2 * (place among ``classes``) + present, and after those the place among ``whole``.
     """
 
     name: str
@@ -44,6 +51,21 @@ class Grouping:
     attributes: tuple[tuple[str, ...], ...]
     phrases: tuple[str, ...]
     groups: Int[np.ndarray, "images"]
+    whole: tuple[str, ...] = ()
+
+    @property
+    def split_groups(self) -> range:
+        """The groups that an attribute makes."""
+        return range(2 * len(self.classes))
+
+    @property
+    def names(self) -> list[str]:
+        """The groups in a few words, in the order of the group index."""
+        split = zip(self.classes, self.attribute_names, strict=True)
+        return [
+            *(group_name(name, attribute, present=present) for name, attribute in split for present in (False, True)),
+            *self.whole,
+        ]
 
     @property
     def attribute_names(self) -> list[str]:
@@ -52,7 +74,7 @@ class Grouping:
 
     @property
     def subject(self) -> str:
-        """What a model is to stop leaning on, in words."""
+        """What a model is to stop leaning on, in words; empty where that is not known."""
         return self.name if self.source == "labels" else ", ".join(dict.fromkeys(sum(self.attributes, ())))
 
     @property
@@ -60,6 +82,8 @@ class Grouping:
         """What a reader must know of the groups; empty where they are labelled."""
         if self.source == "labels":
             return ""
+        if self.source == "classes":
+            return "no shortcut is known: each class is one group, and nothing here says whether the model leans on one"
         return (
             "the groups are inferred from detections of what people judged spurious, and not from labels: where the "
             "detector errs, an image is in the wrong group"
@@ -70,7 +94,8 @@ def grouping_of(embedded: EmbeddedImages, attribute: str | None = None) -> Group
     """The groups by which runs are judged: the dataset's attribute's where it has any, else those of judged pairs.
 
     Args:
-        attribute: of the dataset; None: the only one there is. Not read where the dataset has none.
+        attribute: of the dataset; None: the only one there is. Where the dataset has none, ``CLASSES_ALONE`` gives the
+            classes, and anything else the judged pairs.
 
     Raises:
         DataError: there is no such attribute, or neither an attribute nor a workspace that holds verdicts.
@@ -79,7 +104,7 @@ def grouping_of(embedded: EmbeddedImages, attribute: str | None = None) -> Group
     dataset = embedded.dataset
     if dataset.attributes or not isinstance(embedded, Embedded):
         return labelled_grouping(dataset, attribute)
-    return judged_grouping(embedded)
+    return class_grouping(dataset) if attribute == CLASSES_ALONE else judged_grouping(embedded)
 
 
 def groups_of(embedded: Embedded, chosen: str | None, attribute: str | None = None) -> str:
@@ -99,9 +124,18 @@ def groups_of(embedded: Embedded, chosen: str | None, attribute: str | None = No
     return chosen or "verdicts"
 
 
+def judged_by(embedded: EmbeddedImages, chosen: str | None, attribute: str | None = None) -> str | None:
+    """What :func:`grouping_of` is to be asked for: a dataset without attributes is judged as its methods are told.
+
+    Args:
+        chosen, attribute: as :func:`groups_of` takes them.
+    """
+    return CLASSES_ALONE if chosen == "classes" and not embedded.dataset.attributes else attribute
+
+
 def grouping_state(embedded: Embedded) -> tuple[str, ...]:
-    """What the groups hang on beside the embedding: () where they are labelled."""
-    if embedded.dataset.attributes:
+    """What the groups hang on beside the embedding: () where they are labelled, or nothing is judged spurious."""
+    if embedded.dataset.attributes or not judged_by_people(embedded.workspace).spurious:
         return ()
     return (fingerprint(stage_state(embedded.workspace, DETECT), pairs_state(embedded.workspace)),)
 
@@ -117,8 +151,8 @@ def group_warnings(embedded: Embedded, attribute: str | None = None, chosen: str
     Raises:
         DespurError: as :func:`grouping_of` and :func:`groups_of`.
     """
-    grouping = grouping_of(embedded, attribute)
-    by_verdicts = groups_of(embedded, chosen, attribute) != "attribute"
+    grouping = grouping_of(embedded, judged_by(embedded, chosen, attribute))
+    by_verdicts = groups_of(embedded, chosen, attribute) in BY_VERDICTS
     return [
         *small_groups(grouping, embedded.dataset.split_rows("val")),
         *(pair_warnings(embedded.workspace) if by_verdicts else []),
@@ -133,14 +167,12 @@ def small_groups(grouping: Grouping, validation: Int[np.ndarray, "rows"]) -> lis
     """
 
     def sizes(groups: Int[np.ndarray, "images"]) -> list[int]:
-        return np.bincount(groups[groups >= 0], minlength=2 * len(grouping.classes)).tolist()
+        return np.bincount(groups, minlength=len(grouping.names)).tolist()
 
     found: list[str] = []
-    for group, (size, everywhere) in enumerate(
-        zip(sizes(grouping.groups[validation]), sizes(grouping.groups), strict=True)
+    for name, size, everywhere in zip(
+        grouping.names, sizes(grouping.groups[validation]), sizes(grouping.groups), strict=True
     ):
-        presence = "with" if group % 2 else "without"
-        name = f"{grouping.classes[group // 2]} {presence} {grouping.attribute_names[group // 2]}"
         if size == 0 and everywhere:
             found.append(f"no validation image shows {name}, so nothing is selected by that group")
         elif 0 < size < FEW_IMAGES:
@@ -166,8 +198,16 @@ def labelled_grouping(dataset: Dataset, attribute: str | None = None) -> Groupin
     )
 
 
+def class_grouping(dataset: Dataset) -> Grouping:
+    """Each class as one group."""
+    return Grouping(CLASSES_ALONE, "classes", (), (), dataset.classes, dataset.labels, whole=dataset.classes)
+
+
 def judged_grouping(embedded: Embedded) -> Grouping:
     """The groups of the pairs that are judged spurious: present is any attribute of the image's class that was seen.
+
+    A class without such a pair is one group. It counts among the worst: a model that calls everything by the judged
+    class's name has no error in that class's groups.
 
     Raises:
         WorkspaceError: no pair is judged spurious, not every split was searched, or a pair is of no class.
@@ -179,18 +219,14 @@ def judged_grouping(embedded: Embedded) -> Grouping:
         by_class.setdefault(pair.class_name, []).append(number)
     classes = tuple(name for name in dataset.classes if name in by_class)
     seen = presence_in(embedded, pairs) > 0
+    whole = tuple(name for name in dataset.classes if name not in by_class)
     labels = dataset.labels
-    groups = np.full(len(dataset), NOWHERE, dtype=np.int64)
+    groups = np.zeros(len(dataset), dtype=np.int64)
     for place, name in enumerate(classes):
         own = labels == dataset.classes.index(name)
         groups[own] = 2 * place + seen[own][:, by_class[name]].any(axis=1)
+    for place, name in enumerate(whole, start=2 * len(classes)):
+        groups[labels == dataset.classes.index(name)] = place
     attributes = tuple(tuple(pairs[number].attribute for number in by_class[name]) for name in classes)
-    return Grouping(JUDGED, "detections", classes, attributes, _phrases(classes, attributes), groups)
-
-
-def _phrases(classes: tuple[str, ...], attributes: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    return tuple(
-        f"{name} {ending}"
-        for name, own in zip(classes, attributes, strict=True)
-        for ending in (f"without {' or '.join(own)}", f"with {' or '.join(own)}")
-    )
+    found = Grouping(JUDGED, "detections", classes, attributes, (), groups, whole)
+    return replace(found, phrases=tuple(found.names))

@@ -25,7 +25,7 @@ class CardContent:
         library: "open_clip" or "transformers", as model hubs call them; None for heads alone.
         licence: as the user gave it; None: not given.
         run: what was exported.
-        subject: what the model is to lean on less, in words.
+        subject: what the model is to lean on less, in words; empty where no shortcut is known.
         groups_note: what a reader must know of the groups; may be empty.
         blend: share of the trained weights, in [0, 1].
         prompts: what the text side read when the accuracies were found, in words.
@@ -74,7 +74,7 @@ def card(content: CardContent) -> str:
 # {content.model}, heads retrained: {method.title}
 
 The image and text encoders are those of `{content.model}`. Its projections and temperature were retrained by despur
-{content.version} so that the model leans less on *{content.subject}*.
+{content.version}{_purpose(content.subject)}.
 {drawn if content.random_weights else ""}
 * Method: {method.title} (`{content.run.method}`), seed {content.run.seed}; validation kept epoch
   {content.run.best_epoch}.
@@ -104,6 +104,10 @@ def _note(note: str) -> str:
     return f"\n{note[0].upper()}{note[1:]}.\n" if note else ""
 
 
+def _purpose(subject: str) -> str:
+    return f" so that the model leans less on *{subject}*" if subject else ""
+
+
 def _weights(blend: float) -> str:
     if blend == 1:
         return "the retrained ones."
@@ -114,7 +118,7 @@ def _table(content: CardContent) -> str:
     before, after = content.before, content.after
     rows = [
         (
-            f"{old.class_name} {'with' if old.present else 'without'} {old.attribute}",
+            old.name,
             str(old.n),
             _rate(old.accuracy, old.ci_low, old.ci_high),
             _rate(new.accuracy, new.ci_low, new.ci_high),

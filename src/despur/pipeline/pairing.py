@@ -61,12 +61,8 @@ def judgements_of(workspace: Workspace) -> Judgements:
         store.close()
 
 
-def judged_pairs(workspace: Workspace) -> Judged:
-    """The pairs of a workspace's verdicts.
-
-    Raises:
-        WorkspaceError: no pair is called spurious.
-    """
+def judged_by_people(workspace: Workspace) -> Judged:
+    """The pairs of a workspace's verdicts; none where nobody has judged."""
     judgements = judgements_of(workspace)
     outcomes = {pair: judgements.outcome(pair) for pair in judgements.judged()}
     spurious = tuple(
@@ -74,15 +70,25 @@ def judged_pairs(workspace: Workspace) -> Judged:
         for pair, outcome in outcomes.items()
         if outcome == "spurious"
     )
-    disputed = tuple(pair for pair, outcome in outcomes.items() if outcome == "disputed")
-    if not spurious:
-        unsure = f"; judges differ on {len(disputed)}" if disputed else ""
+    return Judged(spurious, tuple(pair for pair, outcome in outcomes.items() if outcome == "disputed"))
+
+
+def judged_pairs(workspace: Workspace) -> Judged:
+    """The pairs of a workspace's verdicts.
+
+    Raises:
+        WorkspaceError: no pair is called spurious.
+    """
+    judged = judged_by_people(workspace)
+    if not judged.spurious:
+        unsure = f"; judges differ on {len(judged.disputed)}" if judged.disputed else ""
         raise WorkspaceError(
             f"no pair is judged spurious{unsure}",
             where=workspace.path(VERDICTS),
-            now=f"run: despur review -w {workspace.root} (or give despur mitigate --verdicts FILE)",
+            now=f"run: despur review -w {workspace.root} (or give despur mitigate --verdicts FILE; --groups classes "
+            "goes by the classes alone)",
         )
-    return Judged(spurious, disputed)
+    return judged
 
 
 def take_verdicts(embedded: Embedded, file: Path) -> Imported:

@@ -101,8 +101,9 @@ class MitigateSettings(BaseModel):
         methods: names of methods, or losses joined by plus signs; by default what "despur" stands for.
         attribute: the spurious attribute; None: the only one there is.
         groups: whose groups methods are told and selected by: the attribute's, or those of all pairs that were judged
-            spurious, by what the detector saw ("verdicts") or by its scores ("soft-verdicts"); None: the attribute's
-            where the dataset has one, else the verdicts'.
+            spurious, by what the detector saw ("verdicts") or by its scores ("soft-verdicts"), or each class as one
+            group where no shortcut is known ("classes"); None: the attribute's where the dataset has one, else the
+            verdicts'.
         seeds: runs a method, numbered from ``seed``.
         seed: of the first run.
         memory: what features may take while heads are trained ("6GB"); larger ones are read from disk, which changes
@@ -117,7 +118,7 @@ class MitigateSettings(BaseModel):
 
     methods: Annotated[tuple[str, ...], BeforeValidator(several)] = (RECOMMENDED,)
     attribute: str | None = None
-    groups: Literal["attribute", "verdicts", "soft-verdicts"] | None = None
+    groups: Literal["attribute", "verdicts", "soft-verdicts", "classes"] | None = None
     seeds: Annotated[int, Field(ge=1)] = 1
     seed: Seed = 0
     memory: str | None = None

@@ -156,10 +156,14 @@ def chosen_of_groups(
     batch_size: int,
     seed: int,
 ) -> list[tuple[int, int, str]]:
-    """Up to ``count`` images of every group: its number, the image's row in the split, and how it was chosen."""
+    """Up to ``count`` images of every group: its number, the image's row in the split, and how it was chosen.
+
+    Classes that nothing splits are left out where others are split.
+    """
     generator = np.random.default_rng(seed)
     found: list[tuple[int, int, str]] = []
-    groups = range(len(split.grouping.phrases))
+    # Where an attribute splits few classes of many, pictures of all the others would hide theirs.
+    groups = split.grouping.split_groups or range(len(split.grouping.phrases))
     for group in embedded.progress(groups, total=len(groups), label="comparing maps", unit="groups"):
         inside: Int[np.ndarray, "images"] = np.flatnonzero(split.groups == group)
         candidates = np.sort(generator.permutation(inside)[:CANDIDATES])

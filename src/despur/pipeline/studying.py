@@ -17,7 +17,7 @@ from despur.mitigate.membership import pair_groups
 from despur.mitigate.study import Examples, Study
 from despur.pipeline.detecting import DETECT
 from despur.pipeline.embedded import Embedded, EmbeddedImages
-from despur.pipeline.grouping import Grouping, grouping_of, groups_of
+from despur.pipeline.grouping import Grouping, grouping_of, groups_of, judged_by
 from despur.pipeline.pairing import SpuriousPair, check_pairs, pairs_state, presence_in, spurious_pairs
 from despur.pipeline.runner import stage_state
 from despur.pipeline.settings import MitigateSettings
@@ -74,7 +74,7 @@ def make_paired_study(
     soft: bool = False,
     memory: int | None = None,
 ) -> Study:
-    """The study whose groups are those of the pairs.
+    """The study whose groups are those of the pairs, and each class that no pair is of; without pairs, the classes.
 
     Args:
         judged_by: name of the grouping by which runs are judged afterwards.
@@ -85,10 +85,11 @@ def make_paired_study(
         WorkspaceError: not every split was searched, or a pair is of no class or names what was not looked for.
     """
     dataset = embedded.dataset
-    check_pairs(embedded, pairs)
+    if pairs:
+        check_pairs(embedded, pairs)
     classes = [dataset.classes.index(pair.class_name) for pair in pairs]
     labels = torch.from_numpy(dataset.labels)
-    presence = torch.from_numpy(presence_in(embedded, pairs, soft=soft))
+    presence = torch.from_numpy(presence_in(embedded, pairs, soft=soft)) if pairs else torch.zeros(len(labels), 0)
     groups, shares = pair_groups(labels, presence, classes, len(dataset.classes))
 
     features = _features(embedded, memory)
@@ -103,8 +104,8 @@ def make_paired_study(
         train=examples("train"),
         val=examples("val"),
         class_prompts=embedded.class_prompts,
-        group_prompts=embedded.prompts(phrases),
-        phrase_prompts=embedded.prompts([pair.attribute for pair in pairs]),
+        group_prompts=embedded.prompts(phrases) if pairs else embedded.class_prompts[:, :0],
+        phrase_prompts=embedded.prompts([pair.attribute for pair in pairs]) if pairs else None,
         heads=embedded.heads,
         classes=dataset.classes,
         attribute=judged_by,
@@ -137,7 +138,7 @@ class LazyStudy:
     @cached_property
     def grouping(self) -> Grouping:
         """The groups by which runs are judged; methods may be told others."""
-        return grouping_of(self.embedded, self.attribute)
+        return grouping_of(self.embedded, judged_by(self.embedded, self.groups, self.attribute))
 
     @cached_property
     def told(self) -> str:
@@ -150,6 +151,8 @@ class LazyStudy:
         if self.told == "attribute":
             return self.embedded.state
         workspace = self.embedded.workspace
+        if self.told == "classes":
+            return fingerprint(self.embedded.state, self.told)
         return fingerprint(self.embedded.state, stage_state(workspace, DETECT), self.told, pairs_state(workspace))
 
     @cached_property
@@ -157,7 +160,7 @@ class LazyStudy:
         """The study, put together when it is first asked for."""
         if self.told == "attribute":
             return make_study(self.embedded, self.embedded.dataset.attribute(self.attribute), self.memory)
-        pairs = spurious_pairs(self.embedded)
+        pairs = () if self.told == "classes" else spurious_pairs(self.embedded)
         return make_paired_study(
             self.embedded, self.grouping.name, pairs, soft=self.told == "soft-verdicts", memory=self.memory
         )

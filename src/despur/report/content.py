@@ -82,7 +82,7 @@ class GroupRow:
 
     Attributes:
         class_name: the class.
-        attribute: the attribute that splits it.
+        attribute: the attribute that splits it; None where the class is one group.
         present: whether this is the group that has the attribute.
         phrase: the group in words ("waterbird on land").
         n: test images in the group; 0: an empty group.
@@ -91,7 +91,7 @@ class GroupRow:
     """
 
     class_name: str
-    attribute: str
+    attribute: str | None
     present: bool
     phrase: str
     n: int

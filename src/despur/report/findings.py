@@ -46,6 +46,9 @@ def findings(section: BackboneSection) -> list[str]:
         ]
     if not section.groups:
         return ["No attribute splits the classes into groups, so no shortcut can be measured."]
+    if all(row.attribute is None for row in section.groups):
+        told = "No shortcut is known, so that each class is one group and nothing here says whether one is gone."
+        return [told, *side_effects(section), *emptiness(section.groups)]
     gap = widest_gap(section.groups)
     if gap is None:
         return [*emptiness(section.groups), "No class has results both with and without the attribute."]
@@ -59,7 +62,7 @@ def widest_gap(groups: Sequence[GroupRow]) -> Gap | None:
     """
 
     def pair(group: GroupRow) -> tuple[str, str]:
-        return (group.class_name, group.attribute)
+        return (group.class_name, group.attribute or "")
 
     gaps: list[Gap] = []
     for _, members in groupby(sorted(groups, key=pair), key=pair):
@@ -118,7 +121,7 @@ def side_effects(section: BackboneSection) -> list[str]:
         sentences.append(f"The lowest group is now {quoted(worst_after.phrase)}, {now} (it was {was}).")
     images = sum(row.n for row in both)
     # Under several attributes every image is in several groups, and their sum would count it as often.
-    if len({row.attribute for row in both}) == 1 and images == sum(row.n for row in section.groups) > 0:
+    if len({row.attribute for row in both} - {None}) <= 1 and images == sum(row.n for row in section.groups) > 0:
         overall = [sum(row.n * known(rate(row)) for row in both) / images for rate in (before_of, after_of)]
         sentences.append(f"Over all {images:,} images: {percent(overall[0])} before, {percent(overall[1])} after.")
     return sentences

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from despur.mitigate.methods.method import Method
-from despur.mitigate.methods.requirements import needs_two_groups_in_a_class
+from despur.mitigate.methods.requirements import needs_a_shortcut, needs_two_groups_in_a_class
 from despur.mitigate.objective import find_terms
 from despur.mitigate.settings import TrainSettings
+from despur.mitigate.study import Study
 
 ORDER = ("clip", "lc", "vc", "ls", "vs")
 """How a method's name lists its losses: as the paper's recipes do."""
@@ -34,9 +35,21 @@ def method_from_losses(losses: str, weights: Mapping[str, float] | None = None) 
         title=title,
         terms=lambda chosen: find_terms(names, chosen),
         settings=settings,
-        check=needs_two_groups_in_a_class if "vs" in names else lambda study: None,
+        check=_check(names),
         note=_note(names),
     )
+
+
+def _check(names: list[str]) -> Callable[[Study], None]:
+    """What the losses ask of a study: L_vs two groups in a class, L_ls words for what is spurious."""
+
+    def check(study: Study) -> None:
+        if "ls" in names:
+            needs_a_shortcut(study, "the loss ls")
+        if "vs" in names:
+            needs_two_groups_in_a_class(study)
+
+    return check
 
 
 def _note(names: list[str]) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from despur.backbones.heads import class_embeddings
 from despur.errors import TrainingError
 from despur.mitigate.methods.method import Method, Option, Start, no_terms, nothing
+from despur.mitigate.methods.requirements import needs_a_shortcut
 from despur.mitigate.study import Study
 
 LAMBDA = "calibration"
@@ -80,6 +81,7 @@ def _calibrate(start: Start) -> dict[str, Tensor]:
 
 
 def _has_phrase(study: Study) -> None:
+    needs_a_shortcut(study, "orth-proj")
     spurious_vectors(study)
 
 

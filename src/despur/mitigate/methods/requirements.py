@@ -10,12 +10,27 @@ from despur.errors import ModelError, TrainingError
 from despur.mitigate.study import Study
 
 
+def needs_a_shortcut(study: Study, method: str) -> None:
+    """For what reads which groups a shortcut makes, or what it is called.
+
+    Raises:
+        TrainingError: no class is split, so that the groups are the classes.
+    """
+    if study.pairs == ():
+        raise TrainingError(
+            f"{method} reads what is spurious, and nothing is known to be: each class is one group",
+            where=method,
+            now="judge pairs with despur review, or choose a method that needs no attribute (erm, erm-balanced, jtt)",
+        )
+
+
 def needs_one_attribute(study: Study, method: str) -> None:
     """For methods that are defined by one attribute of all classes.
 
     Raises:
         TrainingError: there are several pairs.
     """
+    needs_a_shortcut(study, method)
     if study.pairs is not None:
         raise TrainingError(
             f"{method} knows one attribute, and {len(study.pairs)} pairs are given",
@@ -46,6 +61,7 @@ def needs_two_groups_in_a_class(study: Study) -> None:
     Raises:
         TrainingError: within every class either all training images have the attribute or none has.
     """
+    needs_a_shortcut(study, "the loss vs")
     split = study.groups - len(study.unpaired)
     filled = (study.group_sizes[:split] > 0).unflatten(0, (-1, 2))
     if not bool(filled.all(-1).any()):

@@ -17,6 +17,7 @@ from torch import Tensor
 from despur.backbones.heads import class_embeddings
 from despur.mitigate.methods.method import Method, Start, no_terms, nothing
 from despur.mitigate.methods.orthogonal import basis, projection_off, with_without
+from despur.mitigate.methods.requirements import needs_a_shortcut
 from despur.mitigate.study import Study
 
 
@@ -45,12 +46,17 @@ def _images_through(start: Start) -> dict[str, Tensor]:
     return {**study.heads, **{name: matrix @ study.heads[name] for name in names if name in study.heads}}
 
 
+def _has_shortcut(study: Study) -> None:
+    needs_a_shortcut(study, "roboshot")
+
+
 ROBOSHOT = Method(
     name="roboshot",
     title="RoboShot",
     terms=no_terms,
     heads=_images_through,
     trained=nothing,
+    check=_has_shortcut,
     note="given the attribute's phrase",
     seeded=False,
 )
