@@ -89,6 +89,14 @@ def test_a_validation_group_that_is_small_or_missing_is_warned_of_and_one_that_i
     ]
 
 
+def test_many_small_groups_are_counted_and_not_listed() -> None:
+    names = tuple(f"class {number}" for number in range(200))
+    grouping = Grouping("", "classes", (), (), names, np.arange(200), whole=names)
+    *named, last = small_groups(grouping, np.arange(200))
+    assert len(named) == 6
+    assert last == "and 194 more groups have fewer than 20 validation images or none"
+
+
 def test_disputed_pairs_are_warned_of_where_methods_are_told_verdicts(labelled: Embedded) -> None:
     say(labelled, "landbird")
     say(labelled, "waterbird")

@@ -70,6 +70,10 @@ def test_a_study_that_waits_for_verdicts_stops_after_ranking_and_goes_on_with_th
     store.close()
     heard: list[str] = []
     run_study(waiting, device=CPU, announce=heard.append)
+    warned = [line for line in heard if line.startswith("warning: only ")]
+    assert warned
+    page = (tmp_path / "work" / "report.html").read_text()
+    assert all(line.removeprefix("warning: ") in page for line in warned)
     assert work.path("runs", "group-dro-seed0", "metrics.json").exists()
 
 
@@ -93,6 +97,10 @@ def test_a_study_of_images_without_attributes_finds_and_then_waits_for_verdicts(
     refused = found.model_copy(update={"mitigate": found.mitigate.model_copy(update={"groups": "attribute"})})
     with pytest.raises(DataError, match="attribute"):
         run_study(refused, device=CPU)
+    alone = {"groups": "classes", "train": {**found.mitigate.train, "selection": "average"}}
+    done = run_study(found.model_copy(update={"mitigate": found.mitigate.model_copy(update=alone)}), device=CPU)
+    assert "No shortcut is known, so that each class is one group" in done.report.read_text()
+    assert "each class is one group, and nothing here says" in done.report.read_text()
 
 
 def test_the_same_images_are_searched_once_for_all_models_of_a_study(

@@ -30,6 +30,9 @@ BY_VERDICTS = ("verdicts", "soft-verdicts")
 FEW_IMAGES = 20
 """A validation group of fewer tells settings apart by chance more than by merit."""
 
+MOST_NAMED = 6
+"""Small groups that are told one by one; of a thousand classes nearly all may be small."""
+
 
 @dataclass(frozen=True)
 class Grouping:
@@ -162,6 +165,8 @@ def group_warnings(embedded: Embedded, attribute: str | None = None, chosen: str
 def small_groups(grouping: Grouping, validation: Int[np.ndarray, "rows"]) -> list[str]:
     """A sentence for every validation group with fewer than ``FEW_IMAGES`` images; none for one that is nowhere.
 
+    Beyond ``MOST_NAMED`` the others are counted.
+
     Args:
         validation: rows of the validation images.
     """
@@ -178,6 +183,9 @@ def small_groups(grouping: Grouping, validation: Int[np.ndarray, "rows"]) -> lis
         elif 0 < size < FEW_IMAGES:
             images = "validation image shows" if size == 1 else "validation images show"
             found.append(f"only {size} {images} {name}; what was selected by them may be chance")
+    more = len(found) - MOST_NAMED
+    if more > 1:
+        return [*found[:MOST_NAMED], f"and {more:,} more groups have fewer than {FEW_IMAGES} validation images or none"]
     return found
 
 

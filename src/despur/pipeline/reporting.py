@@ -16,7 +16,7 @@ from despur.mitigate.runs import Run
 from despur.pipeline.chosen import best_run, unhelped
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import EXPLAIN, check_evaluated, is_explained
-from despur.pipeline.grouping import grouping_of
+from despur.pipeline.grouping import grouping_of, small_groups
 from despur.pipeline.looking import looks_of, map_checks_of
 from despur.pipeline.runner import damaged_outputs
 from despur.pipeline.strips import STRIPS, strip_files
@@ -75,8 +75,9 @@ def _notes(embedded: Embedded) -> list[str]:
     said = [unread] if quarantined else []
     energy = _energy_note(embedded.workspace)
     runs = load_runs(embedded.workspace)
-    groups = grouping_of(embedded, runs[PRETRAINED.name].attribute).note
-    said += [note for note in (energy, f"{groups}." if groups else "") if note]
+    grouping = grouping_of(embedded, runs[PRETRAINED.name].attribute)
+    said += [note for note in (energy, f"{grouping.note}." if grouping.note else "") if note]
+    said += [f"{warning}." for warning in small_groups(grouping, embedded.dataset.split_rows("val"))]
     said += [f"{sentence}." for sentence in unhelped(runs)]
     said += _retained_note(embedded.workspace, runs)
     return [f"{embedded.model.spec}: {note}" for note in said]

@@ -20,6 +20,7 @@ from despur.pipeline.embedded import Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
 from despur.pipeline.evaluation import evaluate_stage
 from despur.pipeline.explaining import explain_stage
+from despur.pipeline.grouping import group_warnings
 from despur.pipeline.ranking import rank_stage, within
 from despur.pipeline.reporting import report_stage
 from despur.pipeline.retaining import retain_stage
@@ -156,7 +157,7 @@ def _run_model(
             ),
             "predict": lambda: predict_stage(embedded),
             **_finding(settings, embedded, searched),
-            "mitigate": lambda: mitigate_stage(embedded, _tuned(settings, embedded)),
+            "mitigate": lambda: _mitigate(settings, embedded, announce),
             "explain": lambda: explain_stage(embedded, settings.explain),
             **_judging(settings, embedded),
         }
@@ -164,6 +165,13 @@ def _run_model(
             announce(f"{spec}: {name}")
             stage()
     return embedded
+
+
+def _mitigate(settings: StudySettings, embedded: Embedded, announce: Callable[[str], None]) -> None:
+    """Train, and tell before it what makes the result weaker than it looks."""
+    for warning in group_warnings(embedded, settings.mitigate.attribute, settings.mitigate.groups):
+        announce(f"warning: {warning}")
+    mitigate_stage(embedded, _tuned(settings, embedded))
 
 
 def _tuned(settings: StudySettings, embedded: Embedded) -> MitigateSettings:
