@@ -33,6 +33,11 @@ def test_the_last_rung_has_all_epochs_and_no_rung_more_settings_than_the_one_bef
     assert all(1 <= later.settings <= earlier.settings for earlier, later in itertools.pairwise(plan))
 
 
+def test_no_rung_repeats_the_epochs_of_the_one_before() -> None:
+    assert rungs(64, 5) == [Rung(64, 1), Rung(4, 5)]
+    assert rungs(64, 1) == [Rung(64, 1)]
+
+
 @given(st.integers(16, 400))
 def test_64_settings_cost_at_most_16_full_runs_from_16_epochs_on(epochs: int) -> None:
     assert sum(rung.settings * rung.epochs for rung in rungs(64, epochs)) <= 16 * epochs

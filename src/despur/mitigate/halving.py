@@ -46,14 +46,18 @@ class Rung:
 
 
 def rungs(count: int, epochs: int) -> list[Rung]:
-    """The rungs for so many settings; the last has the full epochs, and at least one setting."""
+    """The rungs for so many settings; the last has the full epochs, and at least one setting.
+
+    With few epochs two rungs may have as many. The second would find what the first has found, and is left out.
+    """
     steps = 0
     while FACTOR ** (steps + 1) <= count:
         steps += 1
     steps = max(1, steps)
-    return [
+    plan = [
         Rung(max(1, count // FACTOR**step), max(1, epochs // FACTOR ** (steps - 1 - step))) for step in range(steps)
     ]
+    return [rung for place, rung in enumerate(plan) if place == 0 or rung.epochs > plan[place - 1].epochs]
 
 
 class Trial(BaseModel):
