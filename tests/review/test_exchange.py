@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,7 +115,7 @@ GOOD = "class,attribute,verdict,who,when,note,image\neraser,hand,spurious,Ada,20
     [
         ("v.csv", GOOD.replace("spurious", "splendid"), "line 2: verdict"),
         ("v.csv", GOOD.replace("2026-05-04T12:00:00Z", "yesterday"), "line 2: when"),
-        ("v.csv", GOOD.replace(",who,", ",whom,"), "'who'"),
+        ("v.csv", GOOD.replace(",who,", ",whom,"), "line 2: whom"),
         ("v.csv", GOOD.replace("note,image", "verdict,image"), "more than one column 'verdict'"),
         ("v.csv", GOOD + "eraser,hand\n", "line 3 has another number of cells than the first; give each line"),
         ("v.csv", GOOD.replace("Z,,", "Z,,image 7"), "line 2: a line has a verdict or an image, and not both"),
@@ -156,6 +157,29 @@ def test_a_moment_without_a_zone_is_utc_wherever_the_file_is_read(
         monkeypatch.undo()
         time.tzset()
     assert line.when == NOON
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mine.csv", "class,attribute,verdict\nwaterbird,water,spurious\n"),
+        ("mine.yaml", "verdicts: [{class: waterbird, attribute: water, verdict: spurious}]\n"),
+    ],
+)
+def test_a_file_written_by_hand_needs_no_name_and_no_moment(
+    name: str, text: str, store: VerdictStore, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    (line,) = read_verdicts(file)
+    assert line.who == name
+    assert import_verdicts(store, [line]).added == 1
+    assert import_verdicts(store, read_verdicts(file)).added == 0
+    file.write_text(text.replace("spurious", "healthy"))
+    later = time.time() + 5
+    os.utime(file, (later, later))
+    assert import_verdicts(store, read_verdicts(file)).added == 1
+    assert Judgements(store.events()).outcome(("waterbird", "water")) == "healthy"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

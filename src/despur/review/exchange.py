@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from despur.data.examples import from_arrow
 from despur.errors import DataError, nearest
-from despur.review.events import Action, Moment, Name, Note, Text, Verdict
+from despur.review.events import LONGEST_NAME, Action, Moment, Name, Note, Text, Verdict
 from despur.review.judgements import Judgements
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import PlainYamlError, Workspace, parse_yaml, read_parquet, write_whole
@@ -151,7 +152,8 @@ def _to_yaml(lines: Sequence[Line]) -> str:
 
 
 def read_verdicts(path: Path) -> list[Line]:
-    """The lines of a file.
+    """The lines of a file. One that a person wrote may leave out ``who`` and ``when``: they are the file's name, and the
+    moment that it was changed last.
 
     Raises:
         DataError: it is missing, enormous, or a line is not what a line can be; the line is named.
@@ -160,6 +162,7 @@ def read_verdicts(path: Path) -> list[Line]:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise DataError(f"it is larger than {LARGEST_FILE >> 20} MB", where=path, now="is it a file of verdicts?")
+        written = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
         # Untranslated: a note may hold line breaks of its own.
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()
@@ -168,7 +171,8 @@ def read_verdicts(path: Path) -> list[Line]:
     except UnicodeDecodeError as error:
         raise DataError("it is not UTF-8", where=path, now="save it as UTF-8") from error
     rows = _csv_rows(path, text) if as_csv else _yaml_rows(path, text)
-    return [_checked(path, place, row) for place, row in rows]
+    author = {"who": path.name[:LONGEST_NAME], "when": written}
+    return [_checked(path, place, {**author, **row}) for place, row in rows]
 
 
 def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -177,7 +181,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
     try:
         header = reader.fieldnames or ()
         expected = f"expected columns: {', '.join(COLUMNS)}"
-        missing = [name for name in COLUMNS[:4] if name not in header]
+        missing = [name for name in COLUMNS[:2] if name not in header]
         if missing:
             raise DataError(f"it has no column {missing[0]!r}", where=path, now=expected)
         twice = [name for name, count in Counter(header).items() if count > 1]
