@@ -22,6 +22,19 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
         memory_bytes(text)
 
 
-def test_amounts_are_said_in_three_digits() -> None:
-    assert said_bytes(6_500_000_000) == "6.5 GB"
-    assert said_bytes(999) == "999 B"
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [
+        (6_500_000_000, "6.5 GB"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 KB"),
+        (999_400, "999 KB"),
+        (999_500, "1 MB"),
+        (999_900_000, "1 GB"),
+        (999_500_000_000, "1 TB"),
+        (25_000_000_000_000, "25 TB"),
+    ],
+)
+def test_amounts_are_said_in_three_digits(amount: int, said: str) -> None:
+    assert said_bytes(amount) == said

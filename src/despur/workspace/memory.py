@@ -27,5 +27,6 @@ def memory_bytes(text: str) -> int:
 
 def said_bytes(amount: int) -> str:
     """As a person would say it: "6.5 GB"."""
-    unit = next((unit for unit in ("t", "g", "m", "k") if amount >= UNITS[unit]), "")
+    # 999.5 kB and more are rounded to a thousand, which is one of the next unit.
+    unit = next((unit for unit in ("t", "g", "m") if amount >= 0.9995 * UNITS[unit]), "k" if amount >= 1000 else "")
     return f"{amount / UNITS[unit]:.3g} {unit.upper()}B"
