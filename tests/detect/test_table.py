@@ -140,6 +140,25 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(dataset: Dat
     assert [entry.name for entry in broken.parent.iterdir()] == ["detections.parquet"]
 
 
+def test_a_search_that_goes_on_with_another_batch_size_says_so_and_ends_with_the_bytes_of_that_size(
+    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, broken = tmp_path / "a" / "detections.parquet", tmp_path / "b" / "detections.parquet"
+    other = SETTINGS.model_copy(update={"batch_size": 3})
+    detect_to_table(dataset, Looker(), WORDS, whole, other)
+    looker = Looker()
+    looker.stop_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_table(dataset, looker, WORDS, broken, SETTINGS)
+    assert not caplog.records
+    again = Looker()
+    detect_to_table(dataset, again, WORDS, broken, other)
+    (record,) = caplog.records
+    assert "searched with batch size 2 (1 of them) are searched again with 3" in record.message
+    assert again.looked == COUNT - 1
+    assert broken.read_bytes() == whole.read_bytes()
+
+
 def test_another_machine_goes_on_from_the_shards_that_a_mirror_holds(dataset: Dataset, tmp_path: Path) -> None:
     whole, lost, second = (tmp_path / name / "detections.parquet" for name in ("whole", "lost", "second"))
     detect_to_table(dataset, Looker(), WORDS, whole, SETTINGS)

@@ -17,7 +17,7 @@ import torch
 from despur.data.examples import Dataset, make_dataset
 from despur.errors import ModelError, WorkspaceError
 from despur.features.engine import EmbedSettings
-from despur.features.store import FeatureStore, embed_to_store
+from despur.features.store import FeatureStore, begun_batch_size, embed_to_store
 from despur.workspace import write_whole
 
 Photographs = Callable[[int], list[Path]]
@@ -114,8 +114,8 @@ def test_another_state_computes_everything_again(colour: Any, photographs: Photo
     assert reds(store)[9] == 18
 
 
-@pytest.mark.parametrize("change", [{"dtype": "float16"}, {"shard_rows": 5}])
-def test_another_precision_or_shard_size_computes_everything_again(
+@pytest.mark.parametrize("change", [{"dtype": "float16"}, {"shard_rows": 5}, {"batch_size": 2}])
+def test_another_precision_batch_or_shard_size_computes_everything_again(
     colour: Any, photographs: Photographs, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     paths = photographs(10)
@@ -125,6 +125,33 @@ def test_another_precision_or_shard_size_computes_everything_again(
     assert sum(again.batches) == 10
     build(tmp_path / "anew", colour(), paths, **change)
     assert contents(tmp_path / "f") == contents(tmp_path / "anew")
+
+
+def test_a_run_that_goes_on_with_another_batch_size_says_so_and_ends_with_the_bytes_of_that_size(
+    colour: Any, photographs: Photographs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = photographs(10)
+    build(tmp_path / "f", colour(), paths)
+    (tmp_path / "f" / "shard-00002.json").unlink()  # as if it was killed while it computed the last shard
+    assert not caplog.records
+    build(tmp_path / "f", colour(), paths, batch_size=2)
+    (record,) = caplog.records
+    assert "computed with batch size 3 (2 of them) are computed again with 2" in record.message
+    build(tmp_path / "anew", colour(), paths, batch_size=2)
+    assert contents(tmp_path / "f") == contents(tmp_path / "anew")
+
+
+def test_the_batch_size_of_what_is_there_is_known_where_nothing_else_is_another(
+    colour: Any, photographs: Photographs, tmp_path: Path
+) -> None:
+    build(tmp_path / "f", colour(), photographs(10))
+    (tmp_path / "f" / "shard-sorted.json").write_text("{}")
+    (tmp_path / "f" / "shard-00000.json").write_text("torn")
+    settings = EmbedSettings(batch_size=64, shard_rows=4, dtype="float32")
+    assert begun_batch_size(tmp_path / "f", "first", settings) == 3
+    assert begun_batch_size(tmp_path / "f", "second", settings) is None
+    assert begun_batch_size(tmp_path / "f", "first", settings.model_copy(update={"dtype": "float16"})) is None
+    assert begun_batch_size(tmp_path / "nothing", "first", settings) is None
 
 
 def test_renamed_examples_keep_their_features_and_take_their_new_names(

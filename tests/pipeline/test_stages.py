@@ -15,6 +15,8 @@ from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
 from despur.data.waterbirds import load_waterbirds
 from despur.errors import DataError, SettingsError, WorkspaceError
+from despur.features import batching
+from despur.features.batching import EmbedChoices
 from despur.features.engine import EmbedSettings
 from despur.mitigate.runs import load_run
 from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, evaluate_stage, mitigate_stage, predict_stage
@@ -173,6 +175,26 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
         stages()
     resumed = run_everything(birds, tmp_path / "work")
     assert digests(resumed.workspace.root) == undisturbed
+
+
+def test_a_batch_size_of_auto_stays_what_it_was_when_the_work_was_begun(
+    birds: Path, tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, dataset = Workspace.create(tmp_path / "work"), load_waterbirds(birds)
+    monkeypatch.setattr(batching, "choose_batch_size", lambda backbone: 16)
+    embed_stage(workspace, dataset, backbone, MODEL, settings=EmbedSettings(shard_rows=20, batch_size=16))
+    monkeypatch.setattr(batching, "choose_batch_size", lambda backbone: 4)  # the device is busier now
+    auto = EmbedChoices(shard_rows=20, batch_size="auto")
+    assert not embed_stage(workspace, dataset, backbone, MODEL, settings=auto)
+    workspace.path("features", "shard-00001.npy").unlink()
+    sound = workspace.path("features", "shard-00000.npy")
+    written = sound.stat().st_mtime_ns
+    assert embed_stage(workspace, dataset, backbone, MODEL, settings=auto)
+    assert sound.stat().st_mtime_ns == written
+    embed_stage(workspace, dataset, as_backbone(new_small("vit", seed=1)), MODEL, settings=auto)
+    record = workspace.record("embed")
+    assert record is not None
+    assert record.settings["embed"]["batch_size"] == 4
 
 
 def test_an_unreadable_image_is_quarantined_and_counts_nowhere(

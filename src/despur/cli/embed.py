@@ -118,7 +118,7 @@ def embed(
             examples,
             backbone,
             model_settings,
-            settings=chosen.settled(backbone),
+            settings=chosen,
             max_unreadable=max_unreadable,
             engine=computing,
             mirror=kept,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +35,8 @@ from despur.workspace import (
 
 ROW_GROUP = 122_880
 """Rows that a reader takes at once: what DuckDB's threads like best."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def detect_to_table(
     """Search a dataset's images for the phrases of a vocabulary, and write ``detections.parquet``.
 
     Shards lie in a folder beside ``path`` until all are there; one that is there already is kept if its images, the
-    detector and the phrases are still the same.
+    detector, the phrases and the batch size are still the same.
 
     Args:
         path: where the table goes; it appears whole.
@@ -88,9 +92,11 @@ def detect_to_table(
     ids, paths = dataset.ids, dataset.image_paths()
     spans = [slice(start, start + settings.shard_rows) for start in range(0, len(paths), settings.shard_rows)]
     known = fingerprint_images(paths, progress) if contents is None else contents
-    states = [fingerprint(base, ids[span], list(known[span])) for span in spans]
+    asked = [fingerprint(base, ids[span], list(known[span])) for span in spans]
+    states = [_shard_state(state, settings.batch_size) for state in asked]
     files = [folder / f"shard-{number:05d}.parquet" for number in range(len(spans))]
     missing = [number for number, file in enumerate(files) if not _is_found(file, states[number], mirror)]
+    _tell_of_other_batches([(files[number], asked[number]) for number in missing], settings.batch_size)
     shards = [ImageShard(ids[spans[number]], paths[spans[number]]) for number in missing]
     found = progress(
         engine(shards, detector, queries, settings),
@@ -101,10 +107,15 @@ def detect_to_table(
     )
     for number, table in zip(missing, found, strict=True):
         write_parquet(files[number], table)
-        write_json(_note(files[number]), {"state": states[number], "checksum": fingerprint_file(files[number])})
+        note = {
+            "state": states[number],
+            "batch_size": settings.batch_size,
+            "checksum": fingerprint_file(files[number]),
+        }
+        write_json(_note(files[number]), note)
         if mirror is not None:
             mirror.send([files[number], _note(files[number])], states[number])
-    return _merge(dataset, queries, vocabulary, files, path, states)
+    return _merge(dataset, queries, vocabulary, files, path, asked)
 
 
 def encode_vocabulary(detector: Detector[Encoded], vocabulary: Vocabulary) -> Queries[Encoded]:
@@ -130,6 +141,45 @@ def _note(shard: Path) -> Path:
     return shard.with_suffix(".json")
 
 
+def _shard_state(asked: str, batch_size: int) -> str:
+    """Fingerprint of what a shard's bytes follow from: how many images share a batch moves a score's last bit."""
+    return fingerprint(asked, batch_size)
+
+
+def _tell_of_other_batches(missing: Iterable[tuple[Path, str]], batch_size: int) -> None:
+    """Say where shards are there that lack nothing but this batch size.
+
+    Args:
+        missing: each shard that is not current, and the fingerprint of what is asked of it.
+    """
+    notes = [(_read_note(shard), asked) for shard, asked in missing]
+    sizes = [note["batch_size"] for note, asked in notes if note.get("state") == _state_of_note(note, asked)]
+    others = [size for size in sizes if size != batch_size]
+    if others:
+        log.warning(
+            "shards that were searched with batch size %d (%d of them) are searched again with %d;"
+            " to keep them, stop it and go on with %d",
+            others[0],
+            len(others),
+            batch_size,
+            others[0],
+        )
+
+
+def _state_of_note(note: dict[str, Any], asked: str) -> str:
+    size = note.get("batch_size")
+    return _shard_state(asked, size) if isinstance(size, int) else ""
+
+
+def _read_note(shard: Path) -> dict[str, Any]:
+    """The note of a shard; empty where it is not there or damaged, which is as good as no shard."""
+    try:
+        note = read_json(_note(shard))
+    except WorkspaceError:
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
 def _is_found(shard: Path, state: str, mirror: ShardMirror | None) -> bool:
     """Whether a current shard is here, fetched from the mirror if it has to be."""
     look = partial(_is_current, shard, state)
@@ -138,9 +188,10 @@ def _is_found(shard: Path, state: str, mirror: ShardMirror | None) -> bool:
 
 def _is_current(shard: Path, state: str) -> bool:
     """Whether a shard is there, of this state, and byte for byte what was written; else it is as good as none."""
+    note = _read_note(shard)
     try:
-        return read_json(_note(shard)) == {"state": state, "checksum": fingerprint_file(shard)}
-    except (WorkspaceError, OSError):
+        return note.get("state") == state and note.get("checksum") == fingerprint_file(shard)
+    except OSError:
         return False
 
 

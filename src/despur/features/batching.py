@@ -26,7 +26,8 @@ class EmbedChoices(BaseModel):
     """What a user says of embedding, "auto" where the device is to decide.
 
     Attributes:
-        batch_size: images that go through the encoder together; "auto": :func:`choose_batch_size`.
+        batch_size: images that go through the encoder together; "auto": those with which the work was begun, else
+            :func:`choose_batch_size`.
         precision: what the encoder computes in; "auto": :func:`~despur.features.precision.choose_precision`.
         workers, dtype, shard_rows: as in :class:`~despur.features.engine.EmbedSettings`.
     """
@@ -39,16 +40,26 @@ class EmbedChoices(BaseModel):
     dtype: Literal["float16", "float32"] = "float16"
     shard_rows: Annotated[int, Field(ge=1)] = 1024
 
-    def settled(self, backbone: Backbone) -> EmbedSettings:
-        """The settings for this model on its device."""
-        size, precision = self.batch_size, self.precision
-        return EmbedSettings(
-            batch_size=choose_batch_size(backbone) if size == AUTO else size,
+    def settled(
+        self, backbone: Backbone, begun: Callable[[EmbedSettings], int | None] = lambda settings: None
+    ) -> EmbedSettings:
+        """The settings for this model on its device.
+
+        Args:
+            begun: tells the batch size of what there is already of these settings, whatever theirs is; None: nothing.
+        """
+        precision = self.precision
+        settings = EmbedSettings(
+            batch_size=ON_CPU if self.batch_size == AUTO else self.batch_size,
             precision=choose_precision(backbone.device) if precision == AUTO else precision,
             workers=self.workers,
             dtype=self.dtype,
             shard_rows=self.shard_rows,
         )
+        if self.batch_size != AUTO:
+            return settings
+        # What fits beside a device's other work differs from one run to the next; a store is of one batch size.
+        return settings.model_copy(update={"batch_size": begun(settings) or choose_batch_size(backbone)})
 
 
 def largest_batch(fits: Callable[[int], bool], most: int = MOST) -> int:

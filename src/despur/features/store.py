@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,6 +27,8 @@ INDEX = "index.json"
 MAPPED = 64
 """Shards that are mapped at once: each map holds a file open, and many systems allow a process 1,024."""
 
+log = logging.getLogger(__name__)
+
 
 class Shard(BaseModel):
     """One file of the store: ``ids`` of its rows in order, and what could not be read (id, image, reason)."""
@@ -41,11 +44,15 @@ class ShardNote(BaseModel):
     """What lies beside a shard (``shard-00000.json``) from the moment that it is whole.
 
     Images are named by their place among the shard's examples, so that a dataset may rename them.
+
+    Attributes:
+        batch_size: images that went through the encoder together; part of the state, from which it cannot be read.
     """
 
     model_config = ConfigDict(frozen=True)
 
     state: str
+    batch_size: int = 0
     checksum: str
     rows: list[int]
     unreadable: list[tuple[int, str]]
@@ -168,7 +175,7 @@ def embed_to_store(
 
     Args:
         state: fingerprint of what the features are computed from: the images in their order, and the backbone.
-            Shards of another state, precision or size are computed again.
+            Shards of another state, batch size, precision or size are computed again.
         settings: batch, precision and shard sizes.
         engine: what computes the missing shards; it changes no byte of them.
         mirror: where every shard is kept too; one that it has is fetched and not computed.
@@ -178,7 +185,7 @@ def embed_to_store(
         DataError: the mirror cannot be reached.
     """
     settings = settings or EmbedSettings()
-    state = fingerprint(state, settings.dtype, settings.shard_rows)
+    from_this, state = state, shard_state(state, settings)
     folder.mkdir(parents=True, exist_ok=True)
     # The index goes first: from here until all shards are there, the store is unfinished.
     (folder / INDEX).unlink(missing_ok=True)
@@ -186,12 +193,19 @@ def embed_to_store(
     spans = cut(len(paths), settings.shard_rows)
     notes = [_found_note(folder, number, state, mirror) for number in range(len(spans))]
     missing = [number for number, note in enumerate(notes) if note is None]
+    _tell_of_other_batches(folder, missing, from_this, settings)
     todo = [row for number in missing for row in spans[number]]
     sizes = [len(spans[number]) for number in missing]
     computed = engine([paths[row] for row in todo], sizes, backbone, settings, progress)
     for number, shard in zip(missing, computed, strict=True):
         checksum = _write_array(folder / _array_name(number), shard.features)
-        note = ShardNote(state=state, checksum=checksum, rows=shard.rows, unreadable=shard.unreadable)
+        note = ShardNote(
+            state=state,
+            batch_size=settings.batch_size,
+            checksum=checksum,
+            rows=shard.rows,
+            unreadable=shard.unreadable,
+        )
         write_json(folder / _note_name(number), note.model_dump())
         notes[number] = note
         if mirror is not None:
@@ -210,6 +224,44 @@ def embed_to_store(
     return FeatureStore(folder)
 
 
+def shard_state(state: str, settings: EmbedSettings) -> str:
+    """Fingerprint of what a shard's bytes follow from, by which it is kept.
+
+    How many images share a batch moves a feature's last bit: no run makes a store whose shards are of two batch sizes.
+    """
+    return fingerprint(state, settings.dtype, settings.shard_rows, settings.batch_size)
+
+
+def begun_batch_size(folder: Path, state: str, settings: EmbedSettings) -> int | None:
+    """The batch size of the shards that are there of this state, whatever the settings' own; None: there are none."""
+    numbers = (file.stem.removeprefix("shard-") for file in sorted(folder.glob("shard-*.json")))
+    found = (_batch_size(folder, int(number), state, settings) for number in numbers if number.isdecimal())
+    return next((size for size in found if size is not None), None)
+
+
+def _batch_size(folder: Path, number: int, state: str, settings: EmbedSettings) -> int | None:
+    """The batch size of a shard that would be current with it; None: it is of something else, or not there."""
+    note = _read_note(folder, number)
+    if note is None:
+        return None
+    alike = settings.model_copy(update={"batch_size": note.batch_size})
+    return note.batch_size if note.state == shard_state(state, alike) else None
+
+
+def _tell_of_other_batches(folder: Path, missing: Sequence[int], state: str, settings: EmbedSettings) -> None:
+    sizes = [_batch_size(folder, number, state, settings) for number in missing]
+    others = [size for size in sizes if size not in (None, settings.batch_size)]
+    if others:
+        log.warning(
+            "shards that were computed with batch size %d (%d of them) are computed again with %d;"
+            " to keep them, stop it and go on with %d",
+            others[0],
+            len(others),
+            settings.batch_size,
+            others[0],
+        )
+
+
 def _shard_files(folder: Path, number: int) -> list[Path]:
     return [folder / _array_name(number), folder / _note_name(number)]
 
@@ -222,14 +274,21 @@ def _found_note(folder: Path, number: int, state: str, mirror: ShardMirror | Non
 
 def _current_note(folder: Path, number: int, state: str) -> ShardNote | None:
     """The note of a shard that is there, of this state, and byte for byte what was written."""
+    note = _read_note(folder, number)
+    if note is None or note.state != state or not _is_whole(folder / _array_name(number), note.checksum):
+        return None
+    return note
+
+
+def _read_note(folder: Path, number: int) -> ShardNote | None:
+    """The note of a shard; a damaged one is as good as none, and the shard is computed again."""
     file = folder / _note_name(number)
     if not file.exists():
         return None
     try:
-        note = ShardNote.model_validate(read_json(file))
+        return ShardNote.model_validate(read_json(file))
     except (WorkspaceError, ValidationError):
-        return None  # a damaged note is as good as none: the shard is computed again
-    return note if note.state == state and _is_whole(folder / _array_name(number), note.checksum) else None
+        return None
 
 
 def _write_array(file: Path, array: np.ndarray) -> str:

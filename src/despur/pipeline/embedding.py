@@ -14,10 +14,11 @@ from despur.data.examples import Dataset, to_arrow
 from despur.data.images import fingerprint_images
 from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
+from despur.features.batching import EmbedChoices
 from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE, predict
-from despur.features.store import FeatureStore, embed_to_store
+from despur.features.store import FeatureStore, begun_batch_size, embed_to_store
 from despur.pipeline.embedded import EMBED, PREDICT, Embedded
 from despur.pipeline.runner import run_stage
 from despur.pipeline.settings import ModelSettings
@@ -31,7 +32,7 @@ def embed_stage(
     backbone: Backbone,
     model: ModelSettings,
     *,
-    settings: EmbedSettings | None = None,
+    settings: EmbedSettings | EmbedChoices | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     engine: Engine = loop,
     mirror: ShardMirror | None = None,
@@ -43,6 +44,8 @@ def embed_stage(
     The engine and the mirror change no byte, so that other ones do not make what is there stale.
 
     Args:
+        settings: batch, precision and shard sizes. Of choices, a batch size of "auto" is the one of the features that
+            are there, where they are otherwise what would be computed.
         mirror: where the shards of ``features/`` are kept too.
 
     Raises:
@@ -50,12 +53,19 @@ def embed_stage(
         SettingsError: ``max_unreadable`` is no share.
     """
     check_share(max_unreadable)
-    settings = settings or EmbedSettings()
     contents = images_fingerprint(dataset.image_paths(), progress)
     table = to_arrow(dataset)
     weights = backbone.fingerprint()
     inputs = fingerprint(contents, table_fingerprint(table), weights)
     folder = workspace.path("features")
+
+    def state_of(settings: EmbedSettings) -> str:
+        # Labels and other columns change no feature: shards of the same images and weights stay good.
+        return fingerprint(contents, weights, settings.dtype, settings.precision, settings.shard_rows)
+
+    if isinstance(settings, EmbedChoices):
+        settings = settings.settled(backbone, lambda found: begun_batch_size(folder, state_of(found), found))
+    settings = settings or EmbedSettings()
     outputs = [
         folder / "index.json",
         folder / "heads.safetensors",
@@ -64,13 +74,11 @@ def embed_stage(
     ]
 
     def work() -> None:
-        # Labels and other columns change no feature: shards of the same images and weights stay good.
-        state = fingerprint(contents, weights, settings.dtype, settings.precision, settings.shard_rows)
         store = embed_to_store(
             dataset,
             backbone,
             folder,
-            state=state,
+            state=state_of(settings),
             settings=settings,
             engine=engine,
             mirror=mirror,

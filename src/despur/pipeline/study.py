@@ -149,7 +149,7 @@ def _run_model(
                 dataset,
                 backbone,
                 model,
-                settings=settings.embed.settled(backbone),
+                settings=settings.embed,
                 max_unreadable=settings.max_unreadable,
                 engine=choose_engine(settings.engine.name, partial(load, device=spread.device), spread),
                 mirror=named_mirror(settings.mirror),
