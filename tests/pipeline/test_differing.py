@@ -14,7 +14,7 @@ from despur.workspace import StageRecord, Workspace, write_json
 
 def record(**fields: Any) -> StageRecord:
     usual = {"settings": {"embed": {"batch_size": 64}}, "inputs": "ab", "versions": {"torch": "2.9"}, "seed": 0}
-    usual["machine"] = {"threads": "2"}
+    usual |= {"machine": {"threads": "2"}, "effort": {"shard_rows": 512}}
     return StageRecord(**{**usual, "seconds": 1.0, **fields})
 
 
@@ -48,6 +48,7 @@ def test_how_long_it_took_is_no_difference(a: Workspace, b: Workspace) -> None:
     ("fields", "kind", "name", "sides", "cause"),
     [
         ({"settings": {"embed": {"batch_size": 8}}, "inputs": "c"}, "setting", "embed.batch_size", (64, 8), "setting"),
+        ({"effort": {"shard_rows": 64}}, "setting", "shard_rows", (512, 64), "setting shard_rows"),
         ({"seed": 1}, "seed", "seed", (0, 1), "the seed"),
         ({"versions": {"torch": "3.0"}}, "version", "torch", ("2.9", "3.0"), "version torch"),
         ({"machine": {"threads": "8"}}, "machine", "threads", ("2", "8"), "machine threads"),

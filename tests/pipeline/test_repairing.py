@@ -13,6 +13,7 @@ import torch
 
 from despur.catalog import load_backbone, load_dataset
 from despur.cli.repair import repaired_text
+from despur.detect import DetectSettings
 from despur.errors import WorkspaceError
 from despur.features import engine
 from despur.features.encode import Encoded, encode_images
@@ -106,6 +107,19 @@ def test_a_repair_that_computes_other_last_digits_says_so(work: Workspace, monke
     repaired = repair(work, device="cpu")
     assert (repaired.computed, repaired.changed) == (("embed",), ("embed",))
     assert "other bytes than before: embed" in repaired_text(repaired)
+
+
+def test_a_search_is_repaired_with_the_sizes_that_it_was_made_with(work: Workspace) -> None:
+    embedded = Embedded(work, torch.device("cpu"))
+    search = SearchSettings(detector="birdland:detector", vocabulary=("birdland",), split="val")
+    detect_stage(embedded, search, search=DetectSettings(batch_size=3, shard_rows=5, workers=1))
+    before = work.path("detections.parquet").read_bytes()
+    flip(work.path("detections.parquet"))
+    assert repair(work, device="cpu").computed == ("detect",)
+    assert work.path("detections.parquet").read_bytes() == before
+    record = work.record("detect")
+    assert record is not None
+    assert record.effort == {"batch_size": 3, "shard_rows": 5}
 
 
 def test_a_torn_shard_and_a_flipped_one_are_both_found(work: Workspace) -> None:

@@ -177,6 +177,12 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     assert digests(resumed.workspace.root) == undisturbed
 
 
+def test_how_many_processes_decode_makes_nothing_stale(birds: Path, tmp_path: Path, backbone: Backbone) -> None:
+    workspace, dataset = Workspace.create(tmp_path / "work"), load_waterbirds(birds)
+    assert embed_stage(workspace, dataset, backbone, MODEL, settings=EmbedSettings(workers=1))
+    assert not embed_stage(workspace, dataset, backbone, MODEL, settings=EmbedSettings(workers=2))
+
+
 def test_a_batch_size_of_auto_stays_what_it_was_when_the_work_was_begun(
     birds: Path, tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

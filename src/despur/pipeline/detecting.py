@@ -288,11 +288,16 @@ def detect_stage(
     path = detections_path(embedded.workspace)
     asked, state = settings.model_dump(mode="json"), begun.state()
 
+    looks = settings.detector not in (COLUMN, TAGGER)
+    sizes = (search or DetectSettings()).model_dump(exclude={"workers"}) if looks else {}
+
     def work() -> None:
         for other in searched_before:
             if is_current(other, DETECT, asked, state, [detections_path(other)]):
                 with write_whole(path) as temporary:
                     shutil.copyfile(detections_path(other), temporary)
+                record = other.record(DETECT)
+                sizes.update({} if record is None else record.effort)
                 return
         searched = begun.run(path, search)
         quarantine = quarantine_table(searched.quarantined)
@@ -306,6 +311,7 @@ def detect_stage(
         outputs=[path],
         work=work,
         device=embedded.device,
+        effort=lambda: sizes,
     )
 
 

@@ -82,6 +82,8 @@ def _stages(a: Mapping[str, StageRecord], b: Mapping[str, StageRecord]) -> Itera
 def _records(stage: str, a: StageRecord, b: StageRecord) -> Iterator[Difference]:
     settings = list(_entries("setting", stage, dict(_leaves(a.settings)), dict(_leaves(b.settings))))
     yield from settings
+    if a.effort and b.effort:  # a workspace of an earlier despur does not say
+        yield from _entries("setting", stage, a.effort, b.effort)
     if a.seed != b.seed:
         yield Difference("seed", stage, "seed", a.seed, b.seed)
     yield from _entries("version", stage, a.versions, b.versions)

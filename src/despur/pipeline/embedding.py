@@ -93,10 +93,11 @@ def embed_stage(
 
     if not _is_whole(folder):
         (folder / "index.json").unlink(missing_ok=True)  # the shards that are sound are kept
+    chosen = settings.model_dump(mode="json", exclude={"workers"})  # which change no byte
     return run_stage(
         workspace,
         EMBED,
-        settings={"model": model.model_dump(mode="json"), "embed": settings.model_dump(mode="json")},
+        settings={"model": model.model_dump(mode="json"), "embed": chosen},
         inputs=inputs,
         outputs=outputs,
         work=work,

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from despur.catalog import choose_device, load_backbone, load_dataset
+from despur.detect import DetectSettings
 from despur.errors import WorkspaceError
 from despur.features.engine import EmbedSettings
 from despur.features.store import INDEX, damaged_shards
@@ -128,7 +129,9 @@ def _compute(workspace: Workspace, stages: list[str], allow_outside: bool, devic
     try:
         model = ModelSettings.model_validate(embedded_with["model"])
         embed = EmbedSettings.model_validate(embedded_with["embed"])
-        search = SearchSettings.model_validate(about["stages"][DETECT].settings) if DETECT in stages else None
+        searched = about["stages"][DETECT] if DETECT in stages else None
+        search = None if searched is None else SearchSettings.model_validate(searched.settings)
+        sizes = None if searched is None else DetectSettings.model_validate(searched.effort)
     except (KeyError, ValidationError) as error:
         raise WorkspaceError(
             "it does not say how it was embedded", where=workspace.root, now="run the stages again"
@@ -154,7 +157,7 @@ def _compute(workspace: Workspace, stages: list[str], allow_outside: bool, devic
     if PREDICT in stages:
         predict_stage(embedded)
     if search is not None:
-        detect_stage(embedded, search, max_unreadable=1.0)
+        detect_stage(embedded, search, search=sizes, max_unreadable=1.0)
 
 
 def _check_same(workspace: Workspace, before: StageRecord) -> None:

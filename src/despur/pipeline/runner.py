@@ -24,6 +24,7 @@ def run_stage(
     seed: int | None = None,
     device: torch.device | None = None,
     weights: str = "",
+    effort: Callable[[], dict[str, Any]] = dict,
 ) -> bool:
     """Do the work unless the workspace already holds its outcome.
 
@@ -38,6 +39,7 @@ def run_stage(
         seed: what the stage drew from, for the record; None: it draws nothing.
         device: where it computes, for the record; None: on the processor.
         weights: fingerprint of the model that it runs, for the record.
+        effort: tells, once the work is done, what may have moved a last bit, for the record.
 
     Returns:
         Whether the work was done now.
@@ -60,6 +62,7 @@ def run_stage(
             seed=seed,
             seconds=time.perf_counter() - started,
             weights=weights,
+            effort=effort(),
             outputs={_place(workspace, path): fingerprint_file(path) for path in listed()},
         ),
     )

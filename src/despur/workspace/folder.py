@@ -39,6 +39,8 @@ class StageRecord(BaseModel):
         outputs: checksum of every file that it wrote, by place in the workspace; empty where an earlier despur ran it.
         weights: fingerprint of the model that it ran, for those who load the model again; empty where it ran none, or
             an earlier despur ran it.
+        effort: sizes of batches and the like, which may move a number's last bit and make nothing stale; empty where
+            there are none, or an earlier despur ran it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,6 +53,7 @@ class StageRecord(BaseModel):
     outputs: dict[str, str] = {}
     machine: dict[str, str] = {}
     weights: str = ""
+    effort: dict[str, Any] = {}
 
 
 def _place(root: str | Path) -> Path:
