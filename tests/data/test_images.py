@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -23,6 +24,7 @@ from despur.data.images import (
     read_mask,
     upright_size,
 )
+from despur.errors import DataError
 
 RED, GREEN, BLUE, WHITE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128)
 
@@ -233,6 +235,38 @@ def test_links_folders_and_missing_files_are_named(tmp_path: Path) -> None:
     assert reason(tmp_path / "absent.jpg") == "there is no such file"
     assert reason(tmp_path / "folder.jpg" / "x" / "absent.jpg") == "there is no such file"
     assert reason(tmp_path / "nul\0.jpg") == "its name holds a null character"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN])
+@pytest.mark.parametrize("place", ["stat", "open"])
+def test_what_may_befall_any_image_stops_the_work_and_is_no_fault_of_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, place: str
+) -> None:
+    quarters().save(tmp_path / "a.png")
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, place, fails)
+        for read in (read_image, fingerprint_image):
+            with pytest.raises(DataError, match=f"a.png: it cannot be read now.*(?i:{os.strerror(number)})") as problem:
+                read(tmp_path / "a.png")
+            assert not isinstance(problem.value, UnreadableImage)
+    assert read_image(tmp_path / "a.png").size == (16, 8)
+
+
+def test_a_disk_that_fails_in_the_middle_of_an_image_stops_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarters().save(tmp_path / "a.png")
+
+    def fails(self: ImageFile.ImageFile) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
+    with pytest.raises(DataError, match="it cannot be read now"):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:

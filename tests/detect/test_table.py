@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from despur.data.examples import Attribute, Dataset, make_dataset
+from despur.data.images import fingerprint_images
 from despur.detect import (
     SCHEMA,
     Detections,
@@ -22,7 +23,7 @@ from despur.detect import (
     read_searched,
 )
 from despur.detect.protocol import NOT_FINITE
-from despur.errors import WorkspaceError
+from despur.errors import DataError, WorkspaceError
 from despur.features.mirror import named_mirror
 
 T = TypeVar("T")
@@ -157,6 +158,23 @@ def test_a_search_that_goes_on_with_another_batch_size_says_so_and_ends_with_the
     assert "searched with batch size 2 (1 of them) are searched again with 3" in record.message
     assert again.looked == COUNT - 1
     assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_an_image_that_goes_while_the_search_is_on_stops_it_and_is_searched_when_it_is_back(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    whole, path = tmp_path / "a" / "detections.parquet", tmp_path / "b" / "detections.parquet"
+    detect_to_table(dataset, Looker(), WORDS, whole, SETTINGS)
+    known = fingerprint_images(dataset.image_paths())
+    lost = dataset.image_paths()[5]
+    lost.rename(tmp_path / "away.png")
+    with pytest.raises(DataError, match=r"5\.png: it was read when the work began, and now there is no such file"):
+        detect_to_table(dataset, Looker(), WORDS, path, SETTINGS, contents=known)
+    (tmp_path / "away.png").rename(lost)
+    again = Looker()
+    detect_to_table(dataset, again, WORDS, path, SETTINGS, contents=known)
+    assert again.looked == COUNT - 1 - 4
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_another_machine_goes_on_from_the_shards_that_a_mirror_holds(dataset: Dataset, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from PIL.PngImagePlugin import PngImageFile
 
 from despur.data.examples import Dataset, make_dataset
-from despur.errors import ModelError, WorkspaceError
+from despur.data.images import NO_MEMORY
+from despur.errors import DataError, ModelError, WorkspaceError
 from despur.features.engine import EmbedSettings
 from despur.features.store import FeatureStore, begun_batch_size, embed_to_store
 from despur.workspace import write_whole
@@ -94,6 +96,44 @@ def test_unreadable_images_have_no_row_and_are_listed(
     store = build(tmp_path / "f", colour(), paths)
     assert reds(store) == [number for number in range(10) if number not in lost]
     assert store.unreadable == [(f"bird {n}", f"{n}.png", "it is empty (zero bytes)") for n in lost]
+
+
+def test_an_image_that_goes_while_the_work_is_on_stops_it_and_one_that_was_gone_before_is_quarantined(
+    colour: Any, photographs: Photographs, tmp_path: Path
+) -> None:
+    paths = photographs(10)
+    dataset, settings = as_dataset(paths), EmbedSettings(batch_size=3, shard_rows=4, dtype="float32")
+
+    def embed(backbone: Any, absent: set[int]) -> FeatureStore:
+        return embed_to_store(dataset, backbone, tmp_path / "f", state="s", settings=settings, absent=absent)
+
+    kept = paths[6].read_bytes()
+    paths[6].unlink()
+    with pytest.raises(DataError, match=r"6\.png: it was read when the work began, and now there is no such file"):
+        embed(colour(), set())
+    assert not (tmp_path / "f" / "shard-00001.json").exists()
+    assert len(embed(colour(), {6})) == 9
+    paths[6].write_bytes(kept)
+    again = colour()
+    assert reds(embed(again, set())) == list(range(10))  # as under a state that was found when it was there
+    assert sum(again.batches) == 4
+
+
+def test_an_image_that_memory_did_not_suffice_for_is_asked_again(
+    colour: Any, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = photographs(10)
+
+    def short(image: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PngImageFile, "load", short)
+        assert len(build(tmp_path / "f", colour(), paths)) == 0
+        again = colour()
+        assert build(tmp_path / "f", again, paths).unreadable[3] == ("bird 3", "3.png", NO_MEMORY)
+        assert again.batches == []
+    assert reds(build(tmp_path / "f", colour(), paths)) == list(range(10))
 
 
 def test_a_current_store_is_not_computed_again(colour: Any, photographs: Photographs, tmp_path: Path) -> None:

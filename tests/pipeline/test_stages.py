@@ -13,11 +13,13 @@ from PIL import Image
 
 from despur.backbones.protocol import Backbone
 from despur.birdland.models import as_backbone, new_small
+from despur.data.images import UnreadableImage, read_image
 from despur.data.waterbirds import load_waterbirds
 from despur.errors import DataError, SettingsError, WorkspaceError
-from despur.features import batching
+from despur.features import batching, decode
 from despur.features.batching import EmbedChoices
 from despur.features.engine import EmbedSettings
+from despur.features.workers import KILLED
 from despur.mitigate.runs import load_run
 from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, evaluate_stage, mitigate_stage, predict_stage
 from despur.pipeline.embedded import Embedded
@@ -213,6 +215,38 @@ def test_an_unreadable_image_is_quarantined_and_counts_nowhere(
     quarantine = read_parquet(workspace.path("quarantine.parquet"))
     assert quarantine.num_rows == 1
     assert len(Embedded(workspace, torch.device("cpu"), backbone).dataset) == len(dataset) - 1
+
+
+def test_a_share_that_is_not_mounted_costs_no_features(own_birds: Path, tmp_path: Path, backbone: Backbone) -> None:
+    workspace, dataset = Workspace.create(tmp_path / "work"), load_waterbirds(own_birds)
+    embed_stage(workspace, dataset, backbone, MODEL)
+    before = digests(workspace.root)
+    own_birds.rename(tmp_path / "unmounted")
+    with pytest.raises(DataError, match=r"images cannot be read.*there is no such file"):
+        embed_stage(workspace, dataset, backbone, MODEL)
+    assert digests(workspace.root) == before
+    (tmp_path / "unmounted").rename(own_birds)
+    assert not embed_stage(workspace, dataset, backbone, MODEL)
+
+
+def test_images_that_killed_their_readers_are_asked_again_by_the_next_embed(
+    birds: Path, tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, dataset = Workspace.create(tmp_path / "work"), load_waterbirds(birds)
+    path = dataset.image_paths()[3]
+
+    def short(asked: Path) -> Image.Image:
+        if asked == path:
+            raise UnreadableImage(f"{KILLED} (SIGKILL)", where=path)
+        return read_image(asked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "read_image", short)
+        embed_stage(workspace, dataset, backbone, MODEL, max_unreadable=0.1)
+    assert read_parquet(workspace.path("quarantine.parquet")).num_rows == 1
+    assert embed_stage(workspace, dataset, backbone, MODEL)
+    assert read_parquet(workspace.path("quarantine.parquet")).num_rows == 0
+    assert not embed_stage(workspace, dataset, backbone, MODEL)
 
 
 def test_too_many_unreadable_images_stop_the_run_and_are_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import struct
 import zlib
@@ -64,6 +65,32 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow says of a file that claims more pixels than it accepts; a warning where warnings are errors."""
 
 
+OF_THE_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EILSEQ,
+)
+"""What the system says of one file. Anything else (a disk that fails, a share that hangs up, too many open files, no
+memory) may befall every image and pass: it stops the work, as a store does that cannot be reached."""
+
+NOT_THERE = "there is no such file"
+FORBIDDEN = "it may not be read (permission denied)"
+DANGLING = "it is a link to a file that is not there"
+NO_MEMORY = "memory does not suffice to read it"
+
+NO_LONGER = (NOT_THERE, FORBIDDEN, DANGLING)
+"""Why an image cannot be opened, of which a share that is unmounted and mounted again makes nothing lasting."""
+
+UNREADABLE = "unreadable"
+"""The fingerprint of an image that cannot be opened."""
+
+
 class UnreadableImage(DataError):
     """An image that cannot be read."""
 
@@ -73,6 +100,38 @@ class UnreadableImage(DataError):
         return self.what
 
 
+def _is_passing(error: BaseException) -> bool:
+    """Whether an error is not the file's own; Pillow's have no number, and are."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE
+
+
+def _check_passing(error: BaseException, path: Path) -> None:
+    """Stop where an error is not the file's own."""
+    if isinstance(error, OSError) and _is_passing(error):
+        raise DataError(
+            f"it cannot be read now ({(error.strerror or str(error)).lower()})",
+            where=path,
+            now="mend the disk, the share or the limit, and run it again: it goes on where it was stopped",
+        ) from error
+
+
+def check_still_there(path: Path, reason: str) -> None:
+    """Stop where an image is gone that had a fingerprint when the work began, as when a share is unmounted.
+
+    Args:
+        reason: why it cannot be read.
+
+    Raises:
+        DataError: that is why.
+    """
+    if reason in NO_LONGER:
+        raise DataError(
+            f"it was read when the work began, and now {reason}",
+            where=path,
+            now="bring it back, to every machine that reads images, and run it again: it goes on where it was stopped",
+        )
+
+
 def _check_file(path: Path) -> None:
     """Refuse what is no file with bytes in it, before anything opens it."""
     try:
@@ -80,10 +139,12 @@ def _check_file(path: Path) -> None:
     except ValueError as error:
         raise UnreadableImage("its name holds a null character", where=path) from error
     except OSError as error:
+        _check_passing(error, path)
         if path.is_symlink():
-            raise UnreadableImage("it is a link to a file that is not there", where=path) from error
+            raise UnreadableImage(DANGLING, where=path) from error
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise UnreadableImage("there is no such file" if missing else f"{error.strerror}", where=path) from error
+        forbidden = FORBIDDEN if isinstance(error, PermissionError) else f"{error.strerror}"
+        raise UnreadableImage(NOT_THERE if missing else forbidden, where=path) from error
     if stat.S_ISDIR(found.st_mode):
         raise UnreadableImage("it is a folder", where=path)
     if not stat.S_ISREG(found.st_mode):
@@ -103,7 +164,9 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation; 1 (upright) where the tag is missing or the EXIF block is damaged, which harms no pixel."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except DAMAGE:
+    except DAMAGE as error:
+        if _is_passing(error):
+            raise
         return 1
 
 
@@ -118,6 +181,7 @@ def upright_size(path: Path) -> tuple[int, int]:
             width, height = image.size
             return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
     except (*DAMAGE, *BOMBS) as error:
+        _check_passing(error, path)
         raise UnreadableImage(f"it has no size to tell ({error})", where=path) from error
 
 
@@ -151,10 +215,13 @@ def _read(path: Path) -> Image.Image:
     except BOMBS as error:
         raise UnreadableImage("it is a decompression bomb (more pixels than Pillow accepts)", where=path) from error
     except FileNotFoundError as error:
-        raise UnreadableImage("there is no such file", where=path) from error
+        raise UnreadableImage(NOT_THERE, where=path) from error
     except PermissionError as error:
-        raise UnreadableImage("it may not be read (permission denied)", where=path) from error
+        raise UnreadableImage(FORBIDDEN, where=path) from error
+    except MemoryError as error:
+        raise UnreadableImage(NO_MEMORY, where=path) from error
     except DAMAGE as error:
+        _check_passing(error, path)
         cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
         reason = "it is cut short" if cut else f"it is damaged ({error})"
         raise UnreadableImage(reason, where=path) from error
@@ -175,6 +242,7 @@ def read_image(path: Path) -> Image.Image:
 
     Raises:
         UnreadableImage: with the reason.
+        DataError: its store or its disk cannot be read now, which is no fault of the image's.
     """
     image = _eight_bits(_read(path))
     if image.mode == "F":
@@ -189,27 +257,28 @@ def read_image(path: Path) -> Image.Image:
 
 
 def fingerprint_image(path: Path) -> str:
-    """64 hexadecimal digits over an image's contents, here or in its store; "unreadable" where it has none.
+    """64 hexadecimal digits over an image's contents, here or in its store; ``UNREADABLE`` where it has none.
 
     What is no ordinary file is not opened: a pipe would be waited for, and a device may never end.
 
     Raises:
-        DataError: its store cannot be reached.
+        DataError: its store or its disk cannot be read now.
     """
     try:
         if not is_stored(path) and not stat.S_ISREG(path.stat().st_mode):
-            return "unreadable"
+            return UNREADABLE
         with open_binary(path) as file:
             return fingerprint_stream(file)
-    except (OSError, ValueError):  # a name with a null character in it is a ValueError
-        return "unreadable"
+    except (OSError, ValueError) as error:  # a name with a null character in it is a ValueError
+        _check_passing(error, path)
+        return UNREADABLE
 
 
 def fingerprint_images(paths: Sequence[Path], progress: Progress = silent) -> list[str]:
     """:func:`fingerprint_image` of every path, several read at once.
 
     Raises:
-        DataError: a store cannot be reached.
+        DataError: a store or a disk cannot be read now.
     """
     with ThreadPoolExecutor() as pool:
         found = pool.map(fingerprint_image, paths, chunksize=64)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from despur.data.examples import Dataset
-from despur.data.images import fingerprint_images
+from despur.data.images import UNREADABLE, check_still_there, fingerprint_images
 from despur.detect.protocol import Detector, Encoded, Queries
 from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
@@ -82,7 +82,7 @@ def detect_to_table(
     Raises:
         ModelError: the detector cannot encode the phrases.
         SettingsError: it can read none of them.
-        DataError: the mirror cannot be reached.
+        DataError: the mirror cannot be reached, or an image is gone that was there when its fingerprint was read.
         WorkspaceError: the folder cannot be written.
     """
     settings = settings or DetectSettings()
@@ -106,6 +106,7 @@ def detect_to_table(
         each=settings.shard_rows,
     )
     for number, table in zip(missing, found, strict=True):
+        _check_still_there(table, ids[spans[number]], paths[spans[number]], known[spans[number]])
         write_parquet(files[number], table)
         note = {
             "state": states[number],
@@ -116,6 +117,19 @@ def detect_to_table(
         if mirror is not None:
             mirror.send([files[number], _note(files[number])], states[number])
     return _merge(dataset, queries, vocabulary, files, path, asked)
+
+
+def _failed(schema: pa.Schema) -> list[tuple[str, str]]:
+    """(id, reason) of the images of a shard that could not be judged."""
+    return [(name, reason) for name, reason in json.loads(schema.metadata[b"failed"].decode())]
+
+
+def _check_still_there(table: pa.Table, ids: Sequence[str], paths: Sequence[Path], known: Sequence[str]) -> None:
+    """Stop where an image of a shard is gone that had a fingerprint."""
+    for name, reason in _failed(table.schema):
+        row = ids.index(name)
+        if known[row] != UNREADABLE:
+            check_still_there(paths[row], reason)
 
 
 def encode_vocabulary(detector: Detector[Encoded], vocabulary: Vocabulary) -> Queries[Encoded]:
@@ -204,9 +218,7 @@ def _merge(
     states: Sequence[str],
 ) -> Searched:
     """All shards as one file, a row group at a time; then the shards go."""
-    failed = [
-        tuple(entry) for shard in shards for entry in json.loads(pq.read_schema(shard).metadata[b"failed"].decode())
-    ]
+    failed = [entry for shard in shards for entry in _failed(pq.read_schema(shard))]
     images = dict(zip(dataset.ids, dataset.table["image"].to_pylist(), strict=True))
     searched = Searched(
         queries.phrases,

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from despur.backbones.protocol import Backbone
-from despur.data.images import UnreadableImage, read_image
-from despur.features.workers import AHEAD, DecodingPool, processes_can_decode
+from despur.data.images import NO_MEMORY, UnreadableImage, read_image
+from despur.features.workers import AHEAD, KILLED, DecodingPool, processes_can_decode
 
 FEW = 256
 """Images below which threads decode: so few are done before processes have paid for their start."""
@@ -51,6 +51,18 @@ def decode_images(
     if len(paths) >= FEW and processes_can_decode():
         return _in_processes(paths, backbone, batches, workers)
     return _in_threads(paths, backbone, batches, workers)
+
+
+def is_passing(reason: str) -> bool:
+    """Whether an image could not be read for want of memory, which may have passed when it is read the next time."""
+    return reason == NO_MEMORY or reason.startswith(KILLED)
+
+
+def reads_now(path: Path, backbone: Backbone) -> bool:
+    """Whether an image can be read by now; one that kills who reads it kills a worker."""
+    one = [range(1)]
+    decoded = _in_processes if processes_can_decode() else _in_threads
+    return all(not batch.unreadable for batch in decoded([path], backbone, one, 1))
 
 
 def _in_processes(

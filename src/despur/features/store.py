@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
+from despur.data.images import NO_LONGER, check_still_there
 from despur.errors import WorkspaceError
+from despur.features.decode import is_passing, reads_now
 from despur.features.encode import cut
 from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
@@ -167,6 +169,7 @@ def embed_to_store(
     *,
     state: str,
     settings: EmbedSettings | None = None,
+    absent: Collection[int] | None = None,
     engine: Engine = loop,
     mirror: ShardMirror | None = None,
     progress: Progress = silent,
@@ -177,12 +180,14 @@ def embed_to_store(
         state: fingerprint of what the features are computed from: the images in their order, and the backbone.
             Shards of another state, batch size, precision or size are computed again.
         settings: batch, precision and shard sizes.
+        absent: rows of images that could not be opened when ``state`` was found; None: that is not known, and an image
+            that is not there is unreadable as any other.
         engine: what computes the missing shards; it changes no byte of them.
         mirror: where every shard is kept too; one that it has is fetched and not computed.
 
     Raises:
         ModelError: a feature is not finite, or does not fit the precision of the store.
-        DataError: the mirror cannot be reached.
+        DataError: the mirror cannot be reached, or an image is gone that was there when ``state`` was found.
     """
     settings = settings or EmbedSettings()
     from_this, state = state, shard_state(state, settings)
@@ -192,12 +197,18 @@ def embed_to_store(
     names, images, paths = dataset.ids, dataset.table["image"].to_pylist(), dataset.image_paths()
     spans = cut(len(paths), settings.shard_rows)
     notes = [_found_note(folder, number, state, mirror) for number in range(len(spans))]
+    for number, (note, span) in enumerate(zip(notes, spans, strict=True)):
+        if note is not None and _may_be_read_now(note, [paths[row] for row in span], span, backbone, absent):
+            notes[number] = None
     missing = [number for number, note in enumerate(notes) if note is None]
     _tell_of_other_batches(folder, missing, from_this, settings)
     todo = [row for number in missing for row in spans[number]]
     sizes = [len(spans[number]) for number in missing]
     computed = engine([paths[row] for row in todo], sizes, backbone, settings, progress)
     for number, shard in zip(missing, computed, strict=True):
+        for place, reason in shard.unreadable:
+            if absent is not None and spans[number][place] not in absent:
+                check_still_there(paths[spans[number][place]], reason)
         checksum = _write_array(folder / _array_name(number), shard.features)
         note = ShardNote(
             state=state,
@@ -260,6 +271,17 @@ def _tell_of_other_batches(folder: Path, missing: Sequence[int], state: str, set
             settings.batch_size,
             others[0],
         )
+
+
+def _may_be_read_now(
+    note: ShardNote, paths: Sequence[Path], rows: range, backbone: Backbone, absent: Collection[int] | None
+) -> bool:
+    """Whether a shard lacks an image for a reason that has passed."""
+    return any(
+        (absent is not None and reason in NO_LONGER and rows[place] not in absent)
+        or (is_passing(reason) and reads_now(paths[place], backbone))
+        for place, reason in note.unreadable
+    )
 
 
 def _shard_files(folder: Path, number: int) -> list[Path]:

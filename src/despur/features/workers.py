@@ -37,6 +37,8 @@ ORPHANED_AFTER = 5.0
 
 WAITING, DECODED = 0, 1
 
+KILLED = "the worker that decodes it is killed"
+
 Preprocess = Callable[[Image.Image], Tensor]
 
 log = logging.getLogger(__name__)
@@ -191,7 +193,7 @@ class DecodingPool:
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         log.warning("decoding worker %s was killed (%s) while it read %s", pid, how, self.paths[culprit])
         if self._deaths[culprit] >= TRIES:
-            self._unreadable[task.batch][culprit] = f"the worker that decodes it is killed ({how})"
+            self._unreadable[task.batch][culprit] = f"{KILLED} ({how})"
             left = left[1:]
         for place in left:
             yield Task(task.batch, task.rows[place : place + 1], task.slot + place)

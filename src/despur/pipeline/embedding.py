@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
-from despur.data.images import fingerprint_images
+from despur.data.images import UNREADABLE, UnreadableImage, fingerprint_images, read_image
 from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
 from despur.errors import WorkspaceError
 from despur.features.batching import EmbedChoices
+from despur.features.decode import is_passing
 from despur.features.engine import EmbedSettings, Engine, loop
 from despur.features.mirror import ShardMirror
 from despur.features.predict import PREDICTED_AT_ONCE, predict
@@ -53,7 +54,15 @@ def embed_stage(
         SettingsError: ``max_unreadable`` is no share.
     """
     check_share(max_unreadable)
-    contents = images_fingerprint(dataset.image_paths(), progress)
+    known = fingerprint_images(dataset.image_paths(), progress)
+    absent = {row for row, one in enumerate(known) if one == UNREADABLE}
+    # Before anything is touched: a share that is not mounted must not cost the features that were made when it was.
+    lost = _absent(dataset, sorted(absent))
+    if absent and workspace.record(EMBED) is None:
+        write_parquet(workspace.path("quarantine.parquet"), lost)
+    check_unreadable(lost, len(dataset), max_unreadable, where=dataset.spec)
+    contents = fingerprint(known)
+    del known
     table = to_arrow(dataset)
     weights = backbone.fingerprint()
     inputs = fingerprint(contents, table_fingerprint(table), weights)
@@ -80,6 +89,7 @@ def embed_stage(
             folder,
             state=state_of(settings),
             settings=settings,
+            absent=absent,
             engine=engine,
             mirror=mirror,
             progress=progress,
@@ -91,7 +101,7 @@ def embed_stage(
             save_file(backbone.heads(), temporary)
         write_parquet(workspace.path("examples.parquet"), to_arrow(_readable(dataset, store)))
 
-    if not _is_whole(folder):
+    if not _is_final(folder):
         (folder / "index.json").unlink(missing_ok=True)  # the shards that are sound are kept
     chosen = settings.model_dump(mode="json", exclude={"workers"})  # which change no byte
     return run_stage(
@@ -107,12 +117,28 @@ def embed_stage(
     )
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether the store is there and every shard holds the bytes that were written."""
+def _absent(dataset: Dataset, rows: Sequence[int]) -> pa.Table:
+    """Why these images cannot be opened, as a quarantine."""
+    missing = dataset.rows(np.array(rows, dtype=np.int64))
+    names, images = missing.ids, missing.table["image"].to_pylist()
+    return quarantine_table(zip(names, images, map(_why_absent, missing.image_paths()), strict=True), missing)
+
+
+def _why_absent(path: Path) -> str:
     try:
-        return not FeatureStore(folder).damaged()
+        read_image(path)
+    except UnreadableImage as problem:
+        return problem.reason
+    return "it was not there a moment ago"
+
+
+def _is_final(folder: Path) -> bool:
+    """Whether the store is there, every shard holds the bytes that were written, and no image may be read by now."""
+    try:
+        store = FeatureStore(folder)
     except WorkspaceError:
         return False
+    return not store.damaged() and not any(is_passing(reason) for _, _, reason in store.unreadable)
 
 
 def _readable(dataset: Dataset, store: FeatureStore) -> Dataset:
