@@ -23,6 +23,7 @@ from despur.workspace import (
     read_json,
     read_parquet,
     versions,
+    whole_folder,
     write_json,
     write_parquet,
     write_whole,
@@ -338,6 +339,40 @@ def test_a_half_written_folder_of_a_killed_export_is_cleared_away(tmp_path: Path
     (tmp_path / ".out.1234abcd.partial" / ".card.1234abcd.partial.md").write_text("half")
     with workspace.lock():
         assert list(tmp_path.glob(".out*")) == []
+
+
+def test_a_half_written_folder_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path)
+    with whole_folder(tmp_path / "out") as temporary:
+        with workspace.lock():
+            assert temporary.is_dir()
+        with whole_folder(tmp_path / "out") as other:
+            (other / "card.md").write_text("mine")
+        assert temporary.is_dir()
+        (tmp_path / "out" / "card.md").unlink()
+    assert [path.name for path in tmp_path.glob("*out*")] == ["out"]
+
+
+def test_what_a_killed_process_left_of_a_folder_goes_when_the_next_writes_it(tmp_path: Path) -> None:
+    left = tmp_path / ".out.1234abcd.partial"
+    left.mkdir()
+    (left / "weights.bin").write_text("half")
+    left.with_name(left.name + ".lock").touch()
+    (tmp_path / ".out.5678abcd.partial.lock").touch()  # killed after the folder had gone to its place
+    other = tmp_path / ".out.v2.1234abcd.partial"
+    other.mkdir()
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "weights.bin").write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "out"]
+
+
+def test_what_was_left_half_written_in_a_linked_folder_is_cleared_away(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "work")
+    (tmp_path / "disk").mkdir()
+    workspace.path("features").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / ".texts.1234abcd.partial.safetensors").write_bytes(b"half")
+    with workspace.lock():
+        assert list((tmp_path / "disk").iterdir()) == []
 
 
 def test_whoever_holds_the_lock_may_enter_it_again(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.model_card import CardContent, card
 from despur.pipeline.space import MODEL, write_space
 from despur.pipeline.training import load_runs
+from despur.workspace import whole_folder
 
 HEADS_FILE = "heads.safetensors"
 
@@ -154,16 +153,10 @@ def new_folder(folder: Path) -> Generator[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError("there is something there already", where=folder, now="name a new folder")
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        with whole_folder(folder) as temporary:
+            yield temporary
     except OSError as error:
         raise SettingsError(
             f"it cannot be written ({error.strerror})", where=folder, now="choose another place"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

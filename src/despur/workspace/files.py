@@ -9,8 +9,11 @@ import secrets
 import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from despur.errors import WorkspaceError
 
@@ -36,7 +39,9 @@ def _sync(path: Path) -> None:
 
 
 PARTIAL = ".*.????????.partial*"
-"""Names of what is being written; an export's is a folder."""
+"""Names of what is being written, and of the lock beside a folder that is."""
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -70,14 +75,58 @@ def write_whole(path: Path) -> Generator[Path]:
         raise
 
 
-def remove_partials(folder: Path) -> None:
-    """Delete what killed processes left half written below a folder; called where nobody else writes into it.
+@contextmanager
+def whole_folder(path: Path) -> Generator[Path]:
+    """Write a folder beside its place and move it there when it is complete; nothing may be there but an empty one.
+
+    Yields the temporary folder. What killed processes left half written for the same place is deleted first.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # others' leavings are no reason to write nothing
+        remove_partials(path.parent, f".{escape(path.name)}.????????.partial*", below=False)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    lock = temporary.with_name(temporary.name + LOCK)
+    with FileLock(lock):
+        try:
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with suppress(OSError):  # Windows deletes no file that is open; it goes with the next sweep
+                lock.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path, names: str = PARTIAL, *, below: bool = True) -> None:
+    """Delete what killed processes left half written in a folder; called where nobody else writes files into it.
+
+    A folder that another process is writing, as an export does from another workspace, is left alone.
+
+    Args:
+        below: in the folders that it holds, too.
 
     Raises:
         OSError: something cannot be deleted.
     """
-    for partial in list(folder.rglob(PARTIAL)):
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+    for partial in list(folder.rglob(names) if below else folder.glob(names)):
+        if partial.is_dir():
+            lock = partial.with_name(partial.name + LOCK)
+        elif partial.name.endswith(LOCK):
+            lock = partial
+        else:
+            partial.unlink(missing_ok=True)
+            continue
+        if not partial.exists():
+            continue  # went with its folder, or its lock did
+        with suppress(Timeout), FileLock(lock, timeout=0):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            lock.unlink(missing_ok=True)
 
 
 def at_home(path: str | Path) -> Path:

@@ -22,6 +22,9 @@ SCHEMA_VERSION = 1
 READ_BY = "0.1"
 """The first despur that reads SCHEMA_VERSION; written into every workspace, so that an older one can name it."""
 
+FOLDERS = ("features", "runs", "retained")
+"""What stages write into besides the workspace's own folder."""
+
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What a disk says that is full, may not be written, or fails."""
 
@@ -251,7 +254,9 @@ class Workspace:
                 self._holder_file.write_text(
                     f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8"
                 )
-                remove_partials(self.root)  # nobody else writes now
+                for folder in (self.root, *self._linked()):
+                    with suppress(PermissionError):  # another user's leavings hinder nobody
+                        remove_partials(folder)  # nobody else writes now
             yield
         except OSError as error:
             # Any of a stage's reads and writes may meet it; a sentence for each call would say no more.
@@ -267,6 +272,11 @@ class Workspace:
                 with suppress(OSError):  # a disk that refuses has been told of already
                     self._holder_file.unlink(missing_ok=True)
             lock.release()
+
+    def _linked(self) -> list[Path]:
+        """Folders that lie on another disk, into which no search through the workspace goes."""
+        folders = [self.path(name) for name in FOLDERS]
+        return [folder for folder in folders if folder.is_symlink() and folder.is_dir()]
 
     def _acquire(self, lock: BaseFileLock, timeout: float, on_wait: Callable[[], None] | None) -> None:
         try:
