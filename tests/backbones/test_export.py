@@ -134,6 +134,20 @@ def exported(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> tu
     return here, json.loads(done.stdout)
 
 
+def test_an_exported_model_does_not_say_from_which_folder_it_was_read(write_model: Write, tmp_path: Path) -> None:
+    home = tmp_path / "ann"
+    home.mkdir()
+    (home / "despur-test-home.json").write_text(json.dumps(ARCHITECTURE))
+    open_clip.add_model_config(home / "despur-test-home.json")
+    save_file(build(ARCHITECTURE, seed=0, spec="").state_dict(), home / "mine.safetensors")
+    write_transformers(clip := load_huggingface(str(write_model(home / "own", "clip"))), clip.heads(), tmp_path)
+    named = load_open_clip(f"despur-test-home/{home}/mine.safetensors")
+    write_open_clip(named, named.heads(), tmp_path)
+    assert "own" in clip.spec
+    written = [file for file in tmp_path.iterdir() if file.is_file()]
+    assert [file.name for file in written if str(home).encode() in file.read_bytes()] == []
+
+
 @pytest.mark.parametrize(
     "folder",
     [

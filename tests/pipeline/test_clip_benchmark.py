@@ -16,7 +16,7 @@ from despur.backbones.heads import class_logits
 from despur.mitigate.runs import load_run
 from despur.pipeline.clip_benchmark import ranks_of, write_clip_benchmark
 from despur.pipeline.embedded import Embedded
-from despur.workspace import read_json
+from despur.workspace import Workspace, read_json
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -35,6 +35,14 @@ def test_every_run_has_a_row_in_their_columns(finished: Embedded, tmp_path: Path
         assert math.isnan(float(row["acc5"]))  # two classes
         assert row["dataset"].startswith("waterbirds/")
         assert "/tmp" not in row["dataset"]
+
+
+def test_a_model_of_a_folder_is_told_by_its_last_name(finished: Embedded, own_work: Path, tmp_path: Path) -> None:
+    own = Embedded(Workspace.open(own_work), finished.device, finished.backbone)
+    own.model = own.model.model_copy(update={"spec": "hf:/home/ann/mine"})
+    write_clip_benchmark(own, tmp_path / "results.csv")
+    assert {row["model"] for row in rows_of(tmp_path / "results.csv")} == {"hf:mine"}
+    assert "ann" not in (tmp_path / "results.csv").read_text()
 
 
 def test_recall_is_scikit_learns_balanced_accuracy(finished: Embedded, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_card_tells_method_data_licence_and_every_group_before_and_after(
     _, fields, body = card.split("---\n", 2)
     assert yaml.safe_load(fields)["license"] == "mit"
     assert yaml.safe_load(fields)["library_name"] == "open_clip"
-    assert finished.dataset.spec in body
+    assert f"Data: `waterbirds:{finished.dataset.root.name}`;" in body
     assert "`erm`" in body
     assert "drawn at random" in body
     for name, column in (("pretrained", 1), ("erm-seed0", 2)):
@@ -118,6 +118,35 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     left = {path.name for path in tmp_path.iterdir()}
     assert "out" not in left
     assert not any("partial" in name for name in left)
+
+
+def files_naming(folder: Path, exported: Path) -> list[str]:
+    """The files of an export in whose bytes a folder's name stands."""
+    needle = str(folder).encode()
+    files = [file for file in exported.rglob("*") if file.is_file()]
+    assert files
+    return [file.name for file in files if needle in file.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("to", "space"), [("open-clip", False), ("open-clip", True), ("transformers", False), ("heads", False)]
+)
+def test_nothing_that_is_exported_names_a_folder_of_the_machine(
+    finished: Embedded, to: str, space: bool, tmp_path: Path
+) -> None:
+    home = finished.workspace.root.parents[1]
+    assert finished.dataset.root.is_relative_to(home)
+    export_run(finished, tmp_path / "out", to=to, run="erm-seed0", space=space)
+    assert files_naming(home, tmp_path / "out") == []
+
+
+def test_a_model_of_a_folder_is_told_by_its_last_name(finished: Embedded, own_work: Path, tmp_path: Path) -> None:
+    own = Embedded(Workspace.open(own_work), finished.device, finished.backbone)
+    own.model = own.model.model_copy(update={"spec": "open_clip:ViT-B-32//home/ann/mine.safetensors"})
+    export_run(own, tmp_path / "out", to="heads", run="erm-seed0")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "# open_clip:ViT-B-32/mine.safetensors, heads retrained" in card
+    assert "ann" not in card.replace("landbird", "")
 
 
 def test_the_configuration_beside_the_weights_names_the_model(finished: Embedded, tmp_path: Path) -> None:

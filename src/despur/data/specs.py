@@ -11,7 +11,7 @@ from despur.data.paths import absolute
 from despur.errors import DataError, nearest
 from despur.workspace import at_home
 
-_OPTION = re.compile(r",(?=[a-z]+=)")
+OPTION = re.compile(r",(?=[a-z]+=)")
 """Where an option starts. A comma that no ``word=`` follows belongs to what stands before it."""
 
 
@@ -71,7 +71,7 @@ def parse_spec(text: str) -> Spec:
         DataError: an option is given twice or has no value.
     """
     kind, _, tail = text.partition(":")
-    place, *parts = _OPTION.split(tail)
+    place, *parts = OPTION.split(tail)
     options: dict[str, str] = {}
     for part in parts:
         name, _, value = part.partition("=")

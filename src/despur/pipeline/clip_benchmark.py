@@ -18,6 +18,7 @@ from despur.features.predict import PREDICTED_AT_ONCE
 from despur.mitigate.runs import Run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
+from despur.pipeline.naming import without_folders
 from despur.pipeline.training import load_runs
 from despur.workspace import write_whole
 
@@ -58,15 +59,16 @@ def write_clip_benchmark(embedded: Embedded, file: Path, split: str = "test") ->
 def _rows(embedded: Embedded, split: str) -> Iterator[dict[str, object]]:
     kind, _, place = embedded.dataset.spec.partition(":")
     name = f"{kind}/{Path(place.partition(',')[0]).name}" if place else kind
+    model = without_folders(embedded.model.spec)
     for run_name, run in load_runs(embedded.workspace).items():
         judged = split_of(embedded, split, run.attribute)
         ranks = _ranks(embedded, run, judged.rows)
         report, _ = accuracy_of(embedded, run.heads, judged)
         yield {
             "dataset": name,
-            "model": embedded.model.spec,
+            "model": model,
             "pretrained": run_name,
-            "model_fullname": f"{embedded.model.spec} {run_name}",
+            "model_fullname": f"{model} {run_name}",
             "task": TASK,
             "language": "en",
             "acc1": float(np.mean(ranks < 1)),

@@ -23,6 +23,7 @@ from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.model_card import CardContent, card
+from despur.pipeline.naming import without_folders
 from despur.pipeline.space import MODEL, write_space
 from despur.pipeline.training import load_runs
 from despur.workspace import whole_folder
@@ -118,9 +119,9 @@ def export_run(
         place.mkdir(exist_ok=True)
         usage = write(embedded.backbone, heads, place)
         content = CardContent(
-            model=embedded.model.spec,
+            model=without_folders(embedded.model.spec),
             random_weights=embedded.model.random_weights,
-            dataset=embedded.dataset.spec,
+            dataset=without_folders(embedded.dataset.spec),
             library=library,
             licence=licence,
             run=chosen,

@@ -20,7 +20,7 @@ class CardContent:
     """What a card says.
 
     Attributes:
-        model, dataset: their specs.
+        model, dataset: their specs, as other people may read them.
         random_weights: whether the encoders were drawn at random.
         library: "open_clip" or "transformers", as model hubs call them; None for heads alone.
         licence: as the user gave it; None: not given.
