@@ -96,6 +96,36 @@ def test_without_verdicts_the_next_step_is_told(work: Path, despur, refused) -> 
     refused(despur("mitigate", "-w", work, "--groups", "attribute", *QUICK), "has no attributes")
 
 
+def test_a_run_that_waits_for_a_person_succeeds_and_ends_with_the_command_that_comes_next(work: Path, despur) -> None:
+    study = work.parent / "my study.yaml"
+    study.write_text(
+        """dataset: folder:photographs
+models: [birdland:vit]
+workspace: work
+detect: {detector: tagger, vocabulary: "file:phrases.txt"}
+rank: {min_count: 1}
+mitigate: {groups: verdicts, methods: [erm], train: {epochs: 1, batch_size: 16}}
+explain: {images: 2, strips: 0, checks: 0}
+"""
+    )
+    stopped = despur("run", study)
+    assert stopped.exit_code == 0, stopped.stderr
+    *_, afterwards, last = stopped.stdout.splitlines()
+    assert last == f"next: despur review -w {work}"
+    assert f"despur run '{study}' goes on" in afterwards
+
+    told = json.loads(despur("run", study, "--json").stdout)
+    assert told["report"] is None
+    assert told["waiting"] == [{"workspace": str(work), "pairs": 2, "judged": 0, "next": f"despur review -w {work}"}]
+
+    judged = despur("verdicts", "import", work.parent / "verdicts.csv", "-w", work)
+    assert judged.exit_code == 0, judged.stderr
+    finished = despur("run", study, "--json")
+    assert finished.exit_code == 0, finished.stderr
+    assert json.loads(finished.stdout)["waiting"] == []
+    assert json.loads(finished.stdout)["report"] == str(work / "report.html")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [("landbird", "landbrid", "did you mean 'landbird'"), (",water", ",harbour", "never looked for")],

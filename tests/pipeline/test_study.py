@@ -12,6 +12,7 @@ from PIL import Image
 from despur.detect import detect_to_table, load
 from despur.errors import DataError, ModelError, WorkspaceError
 from despur.pipeline import StudySettings, detecting, run_study
+from despur.pipeline.awaiting import Awaited
 from despur.pipeline.order import in_order
 from despur.review.events import Action, now
 from despur.review.store import VERDICTS, VerdictStore
@@ -60,21 +61,55 @@ def test_detect_and_rank_run_between_predicting_and_retraining_and_once(birds: P
 def test_a_study_that_waits_for_verdicts_stops_after_ranking_and_goes_on_with_them(birds: Path, tmp_path: Path) -> None:
     mitigate = {"methods": ["group-dro"], "groups": "verdicts", "train": {"epochs": 1}}
     waiting = study(birds, tmp_path / "work", mitigate=mitigate)
-    with pytest.raises(WorkspaceError, match="despur review"):
-        run_study(waiting, device=CPU)
+    stopped = run_study(waiting, device=CPU)
     work = Workspace.open(tmp_path / "work")
+    assert stopped.waiting == [Awaited(work.root, pairs=2, judged=0)]
+    assert stopped.report is None
     assert work.record("rank") is not None
-    store = VerdictStore(work.path(VERDICTS))
-    judged = {"class_name": "waterbird", "attribute": "water", "verdict": "spurious"}
-    store.add(Action.model_validate({"kind": "verdict", "who": "Ada", "at": now(), **judged}))
-    store.close()
+    judge(work, "spurious", "waterbird")
     heard: list[str] = []
-    run_study(waiting, device=CPU, announce=heard.append)
+    finished = run_study(waiting, device=CPU, announce=heard.append)
+    assert finished.waiting == []
+    assert finished.report == work.path("report.html")
     warned = [line for line in heard if line.startswith("warning: only ")]
     assert warned
     page = (tmp_path / "work" / "report.html").read_text()
     assert all(line.removeprefix("warning: ") in page for line in warned)
     assert work.path("runs", "group-dro-seed0", "metrics.json").exists()
+
+
+def judge(work: Workspace, verdict: str, *classes: str) -> None:
+    store = VerdictStore(work.path(VERDICTS))
+    for name in classes:
+        judged = {"class_name": name, "attribute": "water", "verdict": verdict}
+        store.add(Action.model_validate({"kind": "verdict", "who": "Ada", "at": now(), **judged}))
+    store.close()
+
+
+def test_nothing_is_waited_for_where_every_pair_is_judged_and_none_is_spurious(birds: Path, tmp_path: Path) -> None:
+    mitigate = {"methods": ["group-dro"], "groups": "verdicts", "train": {"epochs": 1}}
+    waiting = study(birds, tmp_path / "work", mitigate=mitigate)
+    run_study(waiting, device=CPU)
+    work = Workspace.open(tmp_path / "work")
+    judge(work, "healthy", "waterbird")
+    assert run_study(waiting, device=CPU).waiting == [Awaited(work.root, pairs=2, judged=1)]
+    judge(work, "healthy", "landbird")
+    with pytest.raises(WorkspaceError, match="no pair is judged spurious"):
+        run_study(waiting, device=CPU)
+
+
+def test_a_study_in_whose_images_nothing_is_seen_has_nothing_to_judge(birds: Path, tmp_path: Path) -> None:
+    mitigate = {"methods": ["group-dro"], "groups": "verdicts"}
+    with pytest.raises(WorkspaceError, match=r"nothing to judge.*lower min_count"):
+        run_study(study(birds, tmp_path / "work", mitigate=mitigate, rank={"min_count": 10_000}), device=CPU)
+
+
+def test_every_model_of_a_study_is_ranked_before_it_waits(birds: Path, tmp_path: Path) -> None:
+    mitigate = {"methods": ["group-dro"], "groups": "verdicts", "train": {"epochs": 1}}
+    models = ["birdland:vit", "birdland:resnet"]
+    stopped = run_study(study(birds, tmp_path / "work", models=models, mitigate=mitigate), device=CPU)
+    assert [one.workspace for one in stopped.waiting] == stopped.workspaces
+    assert len(set(stopped.workspaces)) == 2
 
 
 def test_a_study_of_images_without_attributes_finds_and_then_waits_for_verdicts(birds: Path, tmp_path: Path) -> None:
@@ -89,10 +124,9 @@ def test_a_study_of_images_without_attributes_finds_and_then_waits_for_verdicts(
         birds,
         tmp_path / "work",
         dataset=f"folder:{tmp_path / 'photos'}",
-        detect={"detector": "tagger", "vocabulary": f"file:{tmp_path / 'phrases.txt'}"},
+        detect={"detector": "tagger", "vocabulary": f"file:{tmp_path / 'phrases.txt'}", "threshold": 0},
     )
-    with pytest.raises(WorkspaceError, match=r"no pair is judged spurious.*despur review"):
-        run_study(found, device=CPU)
+    assert len(run_study(found, device=CPU).waiting) == 1
     assert Workspace.open(tmp_path / "work").record("rank") is not None
     refused = found.model_copy(update={"mitigate": found.mitigate.model_copy(update={"groups": "attribute"})})
     with pytest.raises(DataError, match="attribute"):

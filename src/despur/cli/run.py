@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from despur.cli.console import bar, command, say, show
 from despur.cli.options import DebugOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
+    from despur.pipeline.awaiting import Awaited
     from despur.pipeline.study import StudyOutcome
     from despur.report import Spread
 
@@ -26,6 +28,10 @@ def run(
 ) -> None:
     """Run every stage of a study, from images to the report; what is up to date is skipped.
 
+    Where methods are to be told groups by verdicts and nobody has judged a pair spurious yet, the run ends with the
+    ranking and exit status 0: its last line is the command that opens the review page, after which the same run goes
+    on. With --json, "waiting" says it and "report" is null.
+
     Example: despur run study.yaml
     """
     from despur.catalog import choose_device
@@ -33,7 +39,30 @@ def run(
 
     settings = read_study(study).seeded(seed)
     outcome = run_study(settings, device=choose_device(device), progress=bar, announce=say)
-    show(summary(outcome), as_json=as_json, text=lambda: tables(outcome))
+    result = {
+        **summary(outcome),
+        "waiting": [
+            {"workspace": str(one.workspace), "pairs": one.pairs, "judged": one.judged, "next": one.command}
+            for one in outcome.waiting
+        ],
+    }
+    show(
+        result,
+        as_json=as_json,
+        text=lambda: waiting_text(outcome.waiting, study) if outcome.waiting else tables(outcome),
+    )
+
+
+def waiting_text(waiting: list[Awaited], study: Path) -> str:
+    """What was done, what goes on afterwards, and last the command that comes next; one for each model."""
+    judged, pairs = sum(one.judged for one in waiting), sum(one.pairs for one in waiting)
+    return "\n".join(
+        [
+            f"ranked {pairs} pairs; {judged or 'none'} of them judged, and none as spurious: a person decides that",
+            f"afterwards, {shlex.join(['despur', 'run', str(study)])} goes on from here",
+            *(f"next: {one.command}" for one in waiting),
+        ]
+    )
 
 
 def summary(outcome: StudyOutcome) -> dict[str, Any]:
@@ -52,7 +81,8 @@ def summary(outcome: StudyOutcome) -> dict[str, Any]:
         for section in outcome.sections
         for row in section.rows
     ]
-    return {"report": str(outcome.report), "workspaces": [str(folder) for folder in outcome.workspaces], "rows": rows}
+    report = None if outcome.report is None else str(outcome.report)
+    return {"report": report, "workspaces": [str(folder) for folder in outcome.workspaces], "rows": rows}
 
 
 def _mean(spread: Spread | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
 from despur.features.engines import choose_engine, chosen_actors
 from despur.features.mirror import named_mirror
+from despur.pipeline.awaiting import Awaited, awaited
 from despur.pipeline.blending import blend_stage
 from despur.pipeline.detecting import COLUMN, TAGGER, check_search, detect_stage
 from despur.pipeline.embedded import Embedded
@@ -39,11 +40,19 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """Where a study's results lie, and the report's sections, one a model."""
+    """Where a study's results lie, and the report's sections, one a model.
 
-    report: Path
+    Attributes:
+        report: the page; None: there is none yet, because a person has to judge something first.
+        workspaces: one a model.
+        sections: one a model; empty where there is no report.
+        waiting: what has to be judged.
+    """
+
+    report: Path | None
     workspaces: list[Path]
     sections: list[BackboneSection]
+    waiting: list[Awaited]
 
 
 def run_study(
@@ -55,6 +64,8 @@ def run_study(
     announce: Callable[[str], None] = lambda line: None,
 ) -> StudyOutcome:
     """Embed, predict, detect and rank where the study asks for it, mitigate, explain, evaluate and report.
+
+    Where methods are to be told groups by verdicts and there are none yet, a model's stages end with the ranking.
 
     Args:
         device: where to compute.
@@ -88,12 +99,17 @@ def run_study(
     if dataset.attributes or settings.mitigate.groups == "attribute" or settings.mitigate.attribute is not None:
         dataset.attribute(settings.mitigate.attribute)
     opened: list[Embedded] = []
+    waiting: list[Awaited] = []
     for spec in settings.models:
         searched = [embedded.workspace for embedded in opened]
-        opened.append(_run_model(settings, spec, dataset, wording, device, progress, announce, searched))
+        embedded, wanted = _run_model(settings, spec, dataset, wording, device, progress, announce, searched)
+        opened.append(embedded)
+        waiting += [] if wanted is None else [wanted]
+    workspaces = [embedded.workspace.root for embedded in opened]
+    if waiting:
+        return StudyOutcome(None, workspaces, [], waiting)
     report = settings.workspace / "report.html"
-    sections = report_stage(opened, report, title=title)
-    return StudyOutcome(report, [embedded.workspace.root for embedded in opened], sections)
+    return StudyOutcome(report, workspaces, report_stage(opened, report, title=title), [])
 
 
 def workspace_of(settings: StudySettings, spec: str) -> Path:
@@ -124,7 +140,9 @@ def _run_model(
     progress: Progress,
     announce: Callable[[str], None],
     searched: Sequence[Workspace],
-) -> Embedded:
+) -> tuple[Embedded, Awaited | None]:
+    """Every stage of one model, or all up to the ranking and what has to be judged before the others."""
+
     def waiting() -> None:
         announce(f"waiting for another process to finish with {folder}")
 
@@ -157,14 +175,23 @@ def _run_model(
             ),
             "predict": lambda: predict_stage(embedded),
             **_finding(settings, embedded, searched),
+        }
+        repairing: dict[str, Callable[[], object]] = {
             "mitigate": lambda: _mitigate(settings, embedded, announce),
             "explain": lambda: explain_stage(embedded, settings.explain),
             **_judging(settings, embedded),
         }
-        for name, stage in stages.items():
-            announce(f"{spec}: {name}")
-            stage()
-    return embedded
+        _run_stages(spec, stages, announce)
+        wanted = awaited(embedded, settings.mitigate)
+        if wanted is None:
+            _run_stages(spec, repairing, announce)
+    return embedded, wanted
+
+
+def _run_stages(spec: str, stages: Mapping[str, Callable[[], object]], announce: Callable[[str], None]) -> None:
+    for name, stage in stages.items():
+        announce(f"{spec}: {name}")
+        stage()
 
 
 def _mitigate(settings: StudySettings, embedded: Embedded, announce: Callable[[str], None]) -> None:

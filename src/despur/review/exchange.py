@@ -152,8 +152,9 @@ def _to_yaml(lines: Sequence[Line]) -> str:
 
 
 def read_verdicts(path: Path) -> list[Line]:
-    """The lines of a file. One that a person wrote may leave out ``who`` and ``when``: they are the file's name, and the
-    moment that it was changed last.
+    """The lines of a file.
+
+    One that a person wrote may leave out ``who`` and ``when``: they are the file's name, and when it was changed last.
 
     Raises:
         DataError: it is missing, enormous, or a line is not what a line can be; the line is named.
