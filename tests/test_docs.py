@@ -26,6 +26,7 @@ SMALL = {
     "--scale 0.1": "--scale 0.02",
     "--epochs 40": "--epochs 3",
     "--images 40": "--images 4 --strips 1 --checks 0",
+    "--images 200": "--images 4 --strips 1 --checks 0",
     "--tune 16 --seeds 3": "--seeds 1 --epochs 3",
     "--seeds 3": "--seeds 2",
 }
@@ -35,6 +36,7 @@ STAND_INS = {
     "open_clip:ARCH/TAG": "birdland:resnet",
     "--detector owlvit --vocabulary builtin": "--detector birdland:detector --vocabulary birdland",
     "--min-count 25": "--min-count 2",
+    "diff REPAIR COLLEAGUES": "diff REPAIR REPAIR",
 }
 """What a reader would fill in, or has on disk: here what comes with the package."""
 
@@ -121,6 +123,13 @@ def test_every_command_of_every_page_exists_with_its_options() -> None:
             seen += 1
     assert missing == []
     assert seen > 25
+
+
+def test_every_command_is_named_on_a_page() -> None:
+    told = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert len(commands) > 15
+    assert [name for name in sorted(commands) if not re.search(rf"despur {name}\b", told)] == []
 
 
 def anchors(page: Path) -> set[str]:
