@@ -84,6 +84,25 @@ def _birdland(tail: str, seed: int, folder: Path, progress: Progress) -> Dataset
     raise DataError(f"birdland has no study {study!r}", now=nearest(study, ["birds", "objects"]))
 
 
+MODELS = ("open_clip", "hf", "birdland")
+"""The kinds of models, by the word that a spec starts with."""
+
+
+def check_model(spec: str, *, random_weights: bool = False) -> None:
+    """Refuse a model's spec that is mistyped, before anything is read, fetched or built.
+
+    Raises:
+        ModelError: the kind is unknown; or open_clip has no such architecture or tag, or weights are not named.
+    """
+    kind, _, tail = spec.partition(":")
+    if kind not in MODELS:
+        raise ModelError(f"there is no kind of model {kind!r}", where=spec, now=nearest(kind, MODELS))
+    if kind == "open_clip":
+        from despur.backbones.registry import choose_weights
+
+        choose_weights(tail, random_weights=random_weights)
+
+
 def load_backbone(
     spec: str,
     *,
@@ -106,6 +125,7 @@ def load_backbone(
         ModelError: the kind or name is unknown, or its weights cannot be had.
         SettingsError: the model has no such trainable part.
     """
+    check_model(spec, random_weights=random_weights)
     kind, _, tail = spec.partition(":")
     if kind == "open_clip":
         from despur.backbones.open_clip import load_open_clip
@@ -115,13 +135,9 @@ def load_backbone(
         from despur.backbones.huggingface import load_huggingface
 
         return load_huggingface(tail, random_weights=random_weights, trainable=trainable, device=device, seed=seed)
-    if kind == "birdland":
-        from despur.birdland.models import load_birdland
+    from despur.birdland.models import load_birdland
 
-        return load_birdland(tail or "resnet", trainable=trainable, device=device)
-    raise ModelError(
-        f"there is no kind of model {kind!r}", where=spec, now=nearest(kind, ["open_clip", "hf", "birdland"])
-    )
+    return load_birdland(tail or "resnet", trainable=trainable, device=device)
 
 
 def choose_device(name: str) -> torch.device:

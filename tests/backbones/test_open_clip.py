@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
@@ -16,6 +17,7 @@ from torch import nn
 from despur.backbones.heads import project_images, project_texts
 from despur.backbones.open_clip import OpenClipBackbone, load_open_clip
 from despur.backbones.protocol import Backbone, LayerOutput
+from despur.backbones.registry import choose_weights, tags_of
 from despur.errors import ModelError, SettingsError
 
 Build = Callable[..., OpenClipBackbone]
@@ -182,15 +184,35 @@ def test_a_tower_or_a_trained_part_that_is_not_known_is_refused(small_backbone: 
     [
         ("RN5", r"no architecture 'RN5'; did you mean 'RN50'\?"),
         ("clip!", "such as RN50, ViT-B-32"),
-        ("RN50/opena", r"no tag 'opena'; choose a tag \(openai, yfcc15m, cc12m\)"),
-        ("RN50", "without weights; pass --random-weights or a tag"),
+        (
+            "RN50/opena",
+            r"no tag 'opena'; did you mean 'openai'\? it has openai, yfcc15m, cc12m, or give a weights file",
+        ),
+        ("RN50/imagenet", "no tag 'imagenet'; choose openai, yfcc15m, cc12m, or give a weights file"),
+        ("RN50", r"without weights; name a tag, as in open_clip:RN50/openai \(it has openai, yfcc15m, cc12m\)"),
+        ("ViT-B-32", r"\(it has openai, laion2b_s34b_b79k, .* more, which despur doctor --tags ViT-B-32 lists\), or"),
+        ("vit_medium_patch16_gap_256", "without weights; name a weights file, or pass --random-weights"),
         ("RN50/missing.safetensors", "missing.safetensors: there is no such weights file"),
         ("coca_ViT-B-32", "a tower of CoCa"),
     ],
 )
 def test_a_spec_that_cannot_be_met_is_refused_with_what_to_do(tail: str, sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
-        load_open_clip(tail, random_weights=tail not in ("RN50", "RN50/opena", "RN50/missing.safetensors"))
+        load_open_clip(tail, random_weights=tail.startswith("coca"))
+
+
+def test_no_sentence_about_weights_is_long_whatever_the_architecture() -> None:
+    for architecture in open_clip.list_models():
+        with pytest.raises(ModelError) as told:
+            choose_weights(architecture)
+        assert len(str(told.value)) < 320
+
+
+def test_all_tags_of_an_architecture_are_listed_the_commonest_first() -> None:
+    tags = tags_of("ViT-B-32")
+    assert sorted(tags) == sorted(open_clip.list_pretrained_tags_by_model("ViT-B-32"))
+    assert tags[0] == "openai"
+    assert "commonpool" not in "".join(tags[:4])
 
 
 @pytest.mark.slow

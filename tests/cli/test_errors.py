@@ -100,6 +100,22 @@ def test_an_architecture_without_weights(birds: Path, tmp_path: Path, despur, re
     refused(result, "--random-weights")
 
 
+def test_a_mistyped_model_is_told_before_the_dataset_is_read(tmp_path: Path, despur, refused) -> None:
+    words = ("embed", f"folder:{tmp_path / 'nowhere'}", "-w", tmp_path / "work", "--model")
+    refused(despur(*words, "open_clip:ViT-B-32/opnai"), "did you mean 'openai'", "more, which despur doctor --tags")
+    refused(despur(*words, "openclip:RN50/openai"), "did you mean 'open_clip'")
+    (tmp_path / "study.yaml").write_text("dataset: folder:nowhere\nmodels: [open_clip:RN5]\nworkspace: work\n")
+    refused(despur("run", tmp_path / "study.yaml"), "did you mean 'RN50'")
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_weights_of_an_architecture_are_listed_as_they_are_typed(despur, refused) -> None:
+    listed = despur("doctor", "--tags", "RN50")
+    assert listed.exit_code == 0
+    assert listed.stdout.splitlines() == [f"open_clip:RN50/{tag}" for tag in ("openai", "yfcc15m", "cc12m")]
+    refused(despur("doctor", "--tags", "RN5"), "did you mean 'RN50'")
+
+
 def test_a_folder_that_is_no_workspace(tmp_path: Path, despur, refused) -> None:
     refused(despur("predict", "-w", tmp_path), "despur embed")
 

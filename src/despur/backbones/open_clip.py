@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from open_clip import list_pretrained_tags_by_model
 from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CLIP, CustomTextCLIP, get_model_preprocess_cfg
 from open_clip.modified_resnet import ModifiedResNet
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from despur.backbones.assembled import TowerBackbone, check_trainable
 from despur.backbones.geometry import Framing
 from despur.backbones.protocol import AttentionPass
-from despur.backbones.registry import choose, model_config, preprocessing, tokenizer_of, weights_file
+from despur.backbones.registry import choose_weights, model_config, preprocessing, tokenizer_of, weights_file
 from despur.backbones.tokens import Tokenizer
 from despur.backbones.towers import attention
 from despur.backbones.towers.resnet import ResNetTower
@@ -159,14 +158,7 @@ def load_open_clip(
             be read safely or do not fit, a tower that despur does not know.
         SettingsError: see :class:`OpenClipBackbone`.
     """
-    choice = choose(spec_tail)
-    if not choice.has_weights and not random_weights:
-        tags = ", ".join(list_pretrained_tags_by_model(choice.architecture))
-        raise ModelError(
-            f"{choice.architecture} is an architecture without weights",
-            where=choice.spec,
-            now=f"pass --random-weights or a tag ({tags})" if tags else "pass --random-weights or a weights file",
-        )
+    choice = choose_weights(spec_tail, random_weights=random_weights)
     config = model_config(choice)
     state = None if random_weights else read_state_dict(weights_file(choice))
     if choice.settings.get("quick_gelu") or (state is not None and from_openai(state)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,70 @@ def choose(tail: str) -> Choice:
         file = at_home(source)
         if file.is_file() or "/" in source or file.suffix in WEIGHTS_ENDINGS:
             return Choice(spec, architecture, file=file)
-        offered = ", ".join(tags) or "none"
+        close = get_close_matches(tag, tags, n=1)
+        meant = f"did you mean {close[0]!r}? it has" if close else "choose"
         raise ModelError(
             f"{architecture} has no tag {source!r}",
             where=spec,
-            now=f"choose a tag ({offered}) or give a weights file",
+            now=f"{meant} {offered_tags(architecture)}, or give a weights file" if tags else "give a weights file",
         )
-    hint = nearest(parts[0], known)
+    raise _no_architecture(parts[0], known, spec)
+
+
+def _no_architecture(name: str, known: list[str], spec: str) -> ModelError:
+    hint = nearest(name, known)
     now = hint if hint.startswith("did you mean") else "choose one such as RN50, ViT-B-32 or ViT-L-14-336"
-    raise ModelError(f"open_clip has no architecture {parts[0]!r}", where=spec, now=now)
+    return ModelError(f"open_clip has no architecture {name!r}", where=spec, now=now)
+
+
+def choose_weights(tail: str, *, random_weights: bool = False) -> Choice:
+    """:func:`choose`, of a model that has weights to load unless they are to be random.
+
+    Raises:
+        ModelError: also where an architecture is named without weights.
+    """
+    choice = choose(tail)
+    if choice.has_weights or random_weights:
+        return choice
+    offered = offered_tags(choice.architecture)
+    raise ModelError(
+        f"{choice.architecture} is an architecture without weights",
+        where=choice.spec,
+        now=f"name a tag, as in open_clip:{choice.architecture}/{tags_of(choice.architecture)[0]} (it has {offered}), "
+        "or pass --random-weights"
+        if offered
+        else "name a weights file, or pass --random-weights",
+    )
+
+
+COMMON_TAGS = ("openai", "laion2b_s", "webli", "datacomp_xl", "datacomp1b", "dfn", "metaclip", "laion")
+"""How the tags begin that most people mean, the commonest first; of the others there are many of one experiment."""
+
+OFFERED = 4
+"""Tags that a sentence lists."""
+
+
+def tags_of(architecture: str) -> list[str]:
+    """The tags of an architecture, those first that most people mean.
+
+    Raises:
+        ModelError: open_clip has no such architecture.
+    """
+    known = open_clip.list_models()
+    if architecture not in known:
+        raise _no_architecture(architecture, known, f"open_clip:{architecture}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    order = {tag: [not tag.startswith(common) for common in COMMON_TAGS] for tag in tags}
+    return sorted(tags, key=lambda tag: order[tag])
+
+
+def offered_tags(architecture: str) -> str:
+    """The commonest tags as a list in words, and how to see the others; empty where there are none."""
+    tags = tags_of(architecture)
+    more = len(tags) - OFFERED
+    if more <= 0:
+        return ", ".join(tags)
+    return f"{', '.join(tags[:OFFERED])} and {more} more, which despur doctor --tags {architecture} lists"
 
 
 def model_config(choice: Choice) -> dict[str, Any]:

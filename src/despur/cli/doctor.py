@@ -22,6 +22,10 @@ STYLES = {"ok": "", "note": "yellow", "problem": "bold red"}
 def doctor(
     folder: Annotated[Path, typer.Argument(help="Where a workspace is to lie; its disk is looked at.")] = Path(),
     hub: Annotated[bool, typer.Option("--hub", help="Also ask whether the Hugging Face hub can be reached.")] = False,
+    tags: Annotated[
+        str | None,
+        typer.Option(metavar="ARCH", help="Only list the weights that open_clip knows for an architecture."),
+    ] = None,
     device: UnusedDeviceOption = "auto",
     seed: UnusedSeedOption = 0,
     as_json: JsonOption = False,
@@ -29,10 +33,15 @@ def doctor(
 ) -> None:
     """Look at this installation and machine; exit status 1 where something that is needed is missing.
 
-    Example: despur doctor --hub
+    Examples: despur doctor --hub
+              despur doctor --tags ViT-B-32
     """
-    from despur.pipeline.doctor import examine
+    from despur.pipeline.doctor import examine, model_specs
 
+    if tags is not None:
+        known = model_specs(tags)
+        show({"models": known}, as_json=as_json, text=lambda: "\n".join(known) or f"open_clip has none for {tags}")
+        return
     findings = examine(folder, ask_hub=hub)
     show({"findings": [asdict(one) for one in findings]}, as_json=as_json, text=lambda: _table(findings))
     if any(one.state == "problem" for one in findings):

@@ -75,7 +75,7 @@ def embed(
     """
     from functools import partial
 
-    from despur.catalog import choose_device, load_backbone, load_dataset
+    from despur.catalog import check_model, choose_device, load_backbone, load_dataset
     from despur.data.quarantine import check_share
     from despur.features.batching import EmbedChoices
     from despur.features.engines import choose_engine
@@ -98,6 +98,7 @@ def embed(
     )
     wording = read_wording(prompts)
     check_share(max_unreadable)
+    check_model(model, random_weights=random_weights)
     where = choose_device(device)
     load = partial(
         load_backbone,

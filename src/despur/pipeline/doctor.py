@@ -57,6 +57,17 @@ def examine(folder: Path, *, ask_hub: bool = False) -> list[Finding]:
     ]
 
 
+def model_specs(architecture: str) -> list[str]:
+    """Every set of weights that open_clip knows for an architecture, as ``--model`` takes it, the commonest first.
+
+    Raises:
+        ModelError: open_clip has no such architecture.
+    """
+    from despur.backbones.registry import tags_of
+
+    return [f"open_clip:{architecture}/{tag}" for tag in tags_of(architecture)]
+
+
 def _requirements() -> tuple[list[str], dict[str, list[str]]]:
     """Names of the packages that despur needs, and of those of each extra but development's."""
     needed: list[str] = []

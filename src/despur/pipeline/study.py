@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from despur.catalog import load_backbone, load_dataset
+from despur.catalog import check_model, load_backbone, load_dataset
 from despur.data.examples import Dataset
 from despur.explain.methods import find_map_method
 from despur.features.engines import choose_engine, chosen_actors
@@ -78,6 +78,7 @@ def run_study(
     settings = settings.seeded()
     # What a user mistyped is told now and not after an hour of embedding.
     for spec in settings.models:
+        check_model(spec, random_weights=settings.random_weights)
         chosen_methods(settings.mitigate, spec)
     check_trackers(settings.mitigate.track)
     chosen_actors(settings.engine.name, settings.engine.spread)
