@@ -73,6 +73,22 @@ def test_a_dry_run_reckons_with_the_detector_too(imagenet: Path, visual_genome: 
     assert not (tmp_path / "work").exists()
 
 
+def test_an_attribute_that_nobody_looks_for_is_told_before_the_images_are_searched(
+    imagenet: Path, visual_genome: Path, tmp_path: Path
+):
+    asked = [word if word != "cup" else "cap" for word in command(imagenet, visual_genome, tmp_path / "work", "table5")]
+    said = despur(*asked, "-m", "birdland:resnet")
+    assert said.exit_code == 2
+    assert "--attribute: 'cap' is in no vocabulary that is looked for; did you mean" in said.output
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_folder_that_is_no_imagenet_is_told_before_the_detector_is_asked_for(birds: Path, tmp_path: Path):
+    said = despur("reproduce", "table5", "--imagenet", birds, "-w", tmp_path / "work")
+    assert said.exit_code == 2
+    assert "no folder train/" in said.output
+
+
 def test_all_is_what_the_downloads_allow_and_a_part_without_its_download_is_told():
     assert chosen_parts(["all"], Downloads(imagenet=Path("i"))) == ["table3", "table5", "figure3", "figure6"]
     with pytest.raises(SettingsError, match="give --imagenet"):

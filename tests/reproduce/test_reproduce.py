@@ -13,7 +13,7 @@ from despur.birdland.write import write_birds
 from despur.catalog import load_dataset
 from despur.cli import app
 from despur.errors import SettingsError
-from despur.reproduce import Beside, Choices, group_sizes, waterbirds_study
+from despur.reproduce import Beside, Choices, Downloads, chosen_parts, group_sizes, waterbirds_study
 from despur.reproduce.beside import architecture
 from despur.reproduce.study import TRIED
 
@@ -75,6 +75,44 @@ def test_an_unknown_table_is_told_with_the_nearest_one(birds: Path, tmp_path: Pa
     said = despur("reproduce", "tabel4", "--waterbirds", birds, "-w", tmp_path / "work")
     assert said.exit_code == 2
     assert "table4" in said.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tabel4",), "did you mean 'table4'"),
+        (("table4", "--settings", "relesed"), "did you mean 'released'"),
+        (("table4", "--epochs", "0"), "epochs = 0"),
+        (("table4", "-m", "open_clip:RN5"), "did you mean 'RN50'"),
+        (("figure5",), "figure5 is of a vision transformer; name one with --model"),
+        (("figure4", "-m", "birdland:vit"), "figure4 is of a ResNet"),
+    ],
+)
+def test_what_is_mistyped_is_told_before_anything_is_timed(
+    birds: Path, tmp_path: Path, words: tuple[str, ...], said: str
+):
+    models = () if "-m" in words else ("-m", "birdland:resnet")
+    refused = despur("reproduce", *words, *models, "--waterbirds", birds, "-w", tmp_path / "work")
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert "images take" not in refused.output
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_unknown_table_is_told_before_a_missing_download():
+    assert "did you mean 'table4'" in despur("reproduce", "tabel4").output
+
+
+def test_all_may_stand_beside_others_and_leaves_out_figures_of_models_that_are_not_named():
+    downloads = Downloads(waterbirds=Path("w"))
+    everything = ["table1", "table2", "table4", "figure4", "figure5", "ablation"]
+    assert chosen_parts(["table1", "all"], downloads) == everything
+    assert chosen_parts(["all"], downloads, ["birdland:vit"]) == [part for part in everything if part != "figure4"]
+
+
+def test_table_1_hangs_on_no_model_and_so_on_no_settings_that_some_models_have(birds: Path, tmp_path: Path):
+    said = despur("reproduce", "table1", "--settings", "released", "--waterbirds", birds, "-w", tmp_path / "work")
+    assert said.exit_code == 0, said.output
 
 
 def test_masks_are_looked_for_where_the_user_is_and_not_inside_the_dataset():

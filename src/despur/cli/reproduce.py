@@ -62,11 +62,12 @@ def reproduce(
 
     downloads = Downloads(waterbirds, masks, imagenet)
     chosen = Choices(recipe=settings, seeds=seeds, epochs=epochs, random_weights=random_weights, seed=seed)
+    chosen = replace(chosen, models=tuple(model)) if model else chosen
     reproduction = Reproduction(
-        parts=chosen_parts(parts, downloads),
+        parts=chosen_parts(parts, downloads, chosen.models),
         downloads=downloads,
         workspace=workspace,
-        choices=replace(chosen, models=tuple(model)) if model else chosen,
+        choices=chosen,
         looking=Looking(
             detector, ("builtin" if visual_genome is None else f"visual-genome:{visual_genome}",), attribute
         ),

@@ -76,19 +76,7 @@ def run_study(
         DespurError: the dataset, a model or a setting is not what the study says.
     """
     settings = settings.seeded()
-    # What a user mistyped is told now and not after an hour of embedding.
-    for spec in settings.models:
-        check_model(spec, random_weights=settings.random_weights)
-        chosen_methods(settings.mitigate, spec)
-    check_trackers(settings.mitigate.track)
-    chosen_actors(settings.engine.name, settings.engine.spread)
-    named_mirror(settings.mirror)
-    find_map_method(settings.explain.method)
-    wording = read_wording(settings.prompts)
-    if settings.detect is not None and settings.rank is not None:
-        within(settings.rank, settings.detect.split)
-    if settings.detect is not None:
-        check_search(settings.detect.search)
+    wording = check_study(settings)
     announce(f"reading {settings.dataset}")
     dataset = load_dataset(
         settings.dataset,
@@ -111,6 +99,27 @@ def run_study(
         return StudyOutcome(None, workspaces, [], waiting)
     report = settings.workspace / "report.html"
     return StudyOutcome(report, workspaces, report_stage(opened, report, title=title), [])
+
+
+def check_study(settings: StudySettings) -> Wording:
+    """Refuse what a user mistyped, before an hour of embedding; returns what the prompts are made of.
+
+    Raises:
+        DespurError: a model, a method, a detector or a setting is not what the study says.
+    """
+    for spec in settings.models:
+        check_model(spec, random_weights=settings.random_weights)
+        chosen_methods(settings.mitigate, spec)
+    check_trackers(settings.mitigate.track)
+    chosen_actors(settings.engine.name, settings.engine.spread)
+    named_mirror(settings.mirror)
+    find_map_method(settings.explain.method)
+    wording = read_wording(settings.prompts)
+    if settings.detect is not None and settings.rank is not None:
+        within(settings.rank, settings.detect.split)
+    if settings.detect is not None:
+        check_search(settings.detect.search)
+    return wording
 
 
 def workspace_of(settings: StudySettings, spec: str) -> Path:

@@ -18,7 +18,7 @@ from despur.pipeline.detecting import check_search, detections_path
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.figures import write_figures
 from despur.pipeline.settings import ModelSettings, StudySettings
-from despur.pipeline.study import StudyOutcome, run_study
+from despur.pipeline.study import StudyOutcome, check_study, run_study
 from despur.pipeline.training import load_runs
 from despur.progress import Progress, silent
 from despur.rank import RankSettings
@@ -28,7 +28,16 @@ from despur.reproduce.effort import Effort, estimate, estimate_search
 from despur.reproduce.published import TABLE_3
 from despur.reproduce.searching import Looking, searched
 from despur.reproduce.shortcuts import ranked_pairs, shortcuts_beside, shortcuts_figure
-from despur.reproduce.study import Choices, is_resnet, pair_dataset, pair_study, waterbirds_study
+from despur.reproduce.study import (
+    MODELS,
+    Choices,
+    is_resnet,
+    pair_dataset,
+    pair_study,
+    recipe_of,
+    waterbirds_dataset,
+    waterbirds_study,
+)
 from despur.workspace import Workspace, read_json, write_whole
 
 ON_WATERBIRDS = ("table1", "table2", "table4", "figure4", "figure5", "ablation")
@@ -53,26 +62,36 @@ class Downloads:
     imagenet: Path | None = None
 
 
-def chosen_parts(asked: Sequence[str], downloads: Downloads) -> list[str]:
-    """The parts that are asked for; of "all" those that the downloads allow.
+MAPPED = {"figure4": (True, "a ResNet"), "figure5": (False, "a vision transformer")}
+"""Whether a figure on Waterbirds is of ResNets, and what its models are called."""
+
+
+def chosen_parts(asked: Sequence[str], downloads: Downloads, models: Sequence[str] = MODELS) -> list[str]:
+    """The parts that are asked for; of "all" those that the downloads and the models allow.
 
     Raises:
-        SettingsError: there is no such part, or its download is not named.
+        SettingsError: there is no such part, its download is not named, or no model is of the kind that it is of.
     """
+    kinds = {is_resnet(spec) for spec in models}
     given = {"--waterbirds": (downloads.waterbirds, ON_WATERBIRDS), "--imagenet": (downloads.imagenet, ON_IMAGENET)}
-    if not any(place for place, _ in given.values()):
-        raise SettingsError("no download is named", where="reproduce", now=f"give {' or '.join(given)}")
-    if list(asked) == ["all"]:
-        return [name for name in PARTS if any(place and name in parts for place, parts in given.values())]
     for name in asked:
-        if name not in PARTS:
+        if name not in (*PARTS, "all"):
             raise SettingsError(
                 f"there is no {name!r} to reproduce", where="reproduce", now=nearest(name, [*PARTS, "all"])
             )
+    if not any(place for place, _ in given.values()):
+        raise SettingsError("no download is named", where="reproduce", now=f"give {' or '.join(given)}")
+    named = [name for name in dict.fromkeys(asked) if name != "all"]
+    for name in named:
         for option, (place, parts) in given.items():
             if name in parts and place is None:
                 raise SettingsError(f"{name} is of another download", where="reproduce", now=f"give {option}")
-    return list(dict.fromkeys(asked))
+        if name in MAPPED and MAPPED[name][0] not in kinds:
+            raise SettingsError(f"{name} is of {MAPPED[name][1]}", where="reproduce", now="name one with --model")
+    if "all" in asked:
+        allowed = [name for name in PARTS if any(place and name in parts for place, parts in given.values())]
+        return [name for name in allowed if name not in MAPPED or MAPPED[name][0] in kinds]
+    return named
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,8 @@ class Reproduction:
     @cached_property
     def birds(self) -> Dataset:
         """Waterbirds' examples."""
-        return load_dataset(self.bird_study.dataset, seed=self.choices.seed)
+        dataset = waterbirds_dataset(self.downloads.waterbirds or Path(), self.downloads.masks)
+        return load_dataset(dataset, seed=self.choices.seed)
 
     @cached_property
     def bird_study(self) -> StudySettings:
@@ -146,11 +166,18 @@ class Reproduction:
         Raises:
             DespurError: a download, a setting or the search is not what it should be.
         """
-        pair_study(pair_dataset(self.downloads.imagenet or Path()), self.workspace, self.pair_choices)
-        if set(self.parts) & set(ON_IMAGENET):
-            check_search(self.looking.settings())
+        recipe_of(self.choices.recipe)
+        if self.trains_birds:
+            check_study(self.bird_study)
         if set(self.parts) & set(ON_WATERBIRDS):
             _ = self.birds
+        if set(self.parts) & set(ON_IMAGENET):
+            dataset = pair_dataset(self.downloads.imagenet or Path())
+            check_study(pair_study(dataset, self.workspace, self.pair_choices))
+            load_dataset(dataset, seed=self.choices.seed)
+            check_search(self.looking.settings())
+        if set(self.parts) & {"table5", "figure6"}:
+            self.looking.check_attribute()
 
     def efforts(self) -> list[Effort]:
         """Time and disk of what every image goes through."""
@@ -198,7 +225,7 @@ class Reproduction:
         for name in ("table2", "table4", "ablation"):
             if name in self.parts:
                 outcome.numbers.extend(beside(name, studied.sections))
-        for figure, resnet in (("figure4", True), ("figure5", False)):
+        for figure, (resnet, _) in MAPPED.items():
             pairs = zip(self.choices.models, studied.workspaces, strict=True)
             alike = [folder for spec, folder in pairs if is_resnet(spec) is resnet]
             for number, folder in enumerate(alike if figure in self.parts else []):

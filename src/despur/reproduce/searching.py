@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from despur.catalog import load_backbone, load_dataset
-from despur.pipeline.detecting import detect_stage
+from despur.errors import SettingsError, nearest
+from despur.pipeline.detecting import detect_stage, read_vocabulary
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.embedding import embed_stage, predict_stage
 from despur.pipeline.settings import ModelSettings, SearchSettings
@@ -35,6 +36,20 @@ class Looking:
     def settings(self, split: str | None = None) -> SearchSettings:
         """What a stage is told."""
         return SearchSettings(detector=self.detector, vocabulary=tuple(self.vocabulary), split=split)
+
+    def check_attribute(self) -> None:
+        """Refuse an attribute that nobody looks for, before hours of looking.
+
+        Raises:
+            SettingsError: it is in no vocabulary.
+        """
+        phrases = read_vocabulary(self.vocabulary).phrases
+        if self.attribute not in phrases:
+            raise SettingsError(
+                f"{self.attribute!r} is in no vocabulary that is looked for",
+                where="--attribute",
+                now=nearest(self.attribute, phrases),
+            )
 
 
 @contextmanager

@@ -86,8 +86,12 @@ def waterbirds_study(
             asked for a ResNet beside another model, of which it retrains different parts.
     """
     methods = tuple(dict.fromkeys((*METHODS, *(ABLATION if ablation else ()))))
-    dataset = f"waterbirds:{waterbirds}" + ("" if masks is None else f",masks={masks.absolute()}")
-    return _study(dataset, workspace, choices or Choices(), methods)
+    return _study(waterbirds_dataset(waterbirds, masks), workspace, choices or Choices(), methods)
+
+
+def waterbirds_dataset(waterbirds: Path, masks: Path | None = None) -> str:
+    """The spec of the download."""
+    return f"waterbirds:{waterbirds}" + ("" if masks is None else f",masks={masks.absolute()}")
 
 
 def pair_dataset(imagenet: Path, attribute: str = "", detections: Path | None = None) -> str:
@@ -105,10 +109,20 @@ def pair_study(dataset: str, workspace: Path, choices: Choices) -> StudySettings
     return _study(dataset, workspace, choices, PAIR_METHODS)
 
 
+def recipe_of(name: str) -> Mapping[str, Any]:
+    """What a recipe says of training.
+
+    Raises:
+        SettingsError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise SettingsError(f"there are no settings {name!r}", where="reproduce", now=nearest(name, list(RECIPES)))
+    return RECIPES[name]
+
+
 def _study(dataset: str, workspace: Path, choices: Choices, methods: Sequence[str]) -> StudySettings:
     recipe, models = choices.recipe, choices.models
-    if recipe not in RECIPES:
-        raise SettingsError(f"there are no settings {recipe!r}", where="reproduce", now=nearest(recipe, list(RECIPES)))
+    settings = recipe_of(recipe)
     resnets = [is_resnet(spec) for spec in models]
     if recipe == "released" and any(resnets) and not all(resnets):
         raise SettingsError(
@@ -116,7 +130,7 @@ def _study(dataset: str, workspace: Path, choices: Choices, methods: Sequence[st
             where="reproduce",
             now="name one --model, and a workspace of its own for the other",
         )
-    train = {**RECIPES[recipe], **({} if choices.epochs is None else {"epochs": choices.epochs})}
+    train = {**settings, **({} if choices.epochs is None else {"epochs": choices.epochs})}
     large = {spec: {name: {"batch_size": BATCH_OF_VIT_L} for name in methods} for spec in models if VIT_L in spec}
     return checked(
         StudySettings,
