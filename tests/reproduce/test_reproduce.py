@@ -115,6 +115,23 @@ def test_table_1_hangs_on_no_model_and_so_on_no_settings_that_some_models_have(b
     assert said.exit_code == 0, said.output
 
 
+def test_table_2_alone_trains_nothing_and_is_what_it_is_beside_table_4(birds: Path, tmp_path: Path):
+    command = ("--waterbirds", birds, "-w", tmp_path / "work", "-m", "birdland:vit", "--epochs", "1", "--json")
+    alone = despur("reproduce", "table2", *command)
+    assert alone.exit_code == 0, alone.output
+    assert not (tmp_path / "work" / "runs").exists()
+    both = despur("reproduce", "table2", "table4", *command)
+    assert both.exit_code == 0, both.output
+    numbers = json.loads(alone.stdout)["numbers"]
+    assert len(numbers) == 4
+    assert numbers == json.loads(both.stdout)["numbers"][:4]
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*") if file.is_file()}
+    again = despur("reproduce", "table2", *command)
+    assert json.loads(again.stdout)["numbers"] == numbers
+    kept = [file for file in made if file.name != "workspace.json" and not file.name.startswith(".")]
+    assert [file for file in kept if file.stat().st_mtime_ns != made[file]] == []
+
+
 def test_masks_are_looked_for_where_the_user_is_and_not_inside_the_dataset():
     dataset = waterbirds_study(Path("d"), Path("w"), masks=Path("m")).dataset
     assert dataset == f"waterbirds:d,masks={Path('m').absolute()}"

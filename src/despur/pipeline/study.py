@@ -43,7 +43,8 @@ class StudyOutcome:
     """Where a study's results lie, and the report's sections, one a model.
 
     Attributes:
-        report: the page; None: there is none yet, because a person has to judge something first.
+        report: the page; None: there is none, because a person has to judge something first, or because the study was
+            to stop before it.
         workspaces: one a model.
         sections: one a model; empty where there is no report.
         waiting: what has to be judged.
@@ -62,6 +63,7 @@ def run_study(
     title: str = "despur report",
     progress: Progress = silent,
     announce: Callable[[str], None] = lambda line: None,
+    last: str | None = None,
 ) -> StudyOutcome:
     """Embed, predict, detect and rank where the study asks for it, mitigate, explain, evaluate and report.
 
@@ -71,6 +73,7 @@ def run_study(
         device: where to compute.
         title: the report's heading.
         announce: is told what starts, a line at a time.
+        last: the stage after which to stop, without a report; None: all stages.
 
     Raises:
         DespurError: the dataset, a model or a setting is not what the study says.
@@ -91,11 +94,11 @@ def run_study(
     waiting: list[Awaited] = []
     for spec in settings.models:
         searched = [embedded.workspace for embedded in opened]
-        embedded, wanted = _run_model(settings, spec, dataset, wording, device, progress, announce, searched)
+        embedded, wanted = _run_model(settings, spec, dataset, wording, device, progress, announce, searched, last)
         opened.append(embedded)
         waiting += [] if wanted is None else [wanted]
     workspaces = [embedded.workspace.root for embedded in opened]
-    if waiting:
+    if waiting or last is not None:
         return StudyOutcome(None, workspaces, [], waiting)
     report = settings.workspace / "report.html"
     return StudyOutcome(report, workspaces, report_stage(opened, report, title=title), [])
@@ -150,8 +153,9 @@ def _run_model(
     progress: Progress,
     announce: Callable[[str], None],
     searched: Sequence[Workspace],
+    last: str | None,
 ) -> tuple[Embedded, Awaited | None]:
-    """Every stage of one model, or all up to the ranking and what has to be judged before the others."""
+    """Every stage of one model up to the last one, or to the ranking and what has to be judged before the others."""
 
     def waiting() -> None:
         announce(f"waiting for another process to finish with {folder}")
@@ -191,17 +195,24 @@ def _run_model(
             "explain": lambda: explain_stage(embedded, settings.explain),
             **_judging(settings, embedded),
         }
-        _run_stages(spec, stages, announce)
+        if _run_stages(spec, stages, announce, last):
+            return embedded, None
         wanted = awaited(embedded, settings.mitigate)
         if wanted is None:
-            _run_stages(spec, repairing, announce)
+            _run_stages(spec, repairing, announce, last)
     return embedded, wanted
 
 
-def _run_stages(spec: str, stages: Mapping[str, Callable[[], object]], announce: Callable[[str], None]) -> None:
+def _run_stages(
+    spec: str, stages: Mapping[str, Callable[[], object]], announce: Callable[[str], None], last: str | None
+) -> bool:
+    """Run stages in their order; returns whether the last one was among them."""
     for name, stage in stages.items():
         announce(f"{spec}: {name}")
         stage()
+        if name == last:
+            return True
+    return False
 
 
 def _mitigate(settings: StudySettings, embedded: Embedded, announce: Callable[[str], None]) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from despur.data.examples import Dataset
 from despur.mitigate.methods import find_method
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.report import BackboneSection, MethodRow, Spread
 from despur.reproduce.published import TABLE_1, TABLE_2, TABLE_4, TABLE_5
 from despur.reproduce.study import ABLATION, METHODS
@@ -75,7 +77,10 @@ def beside(table: str, sections: Sequence[BackboneSection]) -> list[Beside]:
 
 def _of_section(table: str, section: BackboneSection) -> list[Beside]:
     if table == "table2":
-        return _zero_shot(section)
+        groups = section.groups
+        return _zero_shot(
+            section.spec, [(one.phrase, one.class_name, one.present, one.before.accuracy) for one in groups]
+        )
     published = {row.method: row for row in TABLE_4 if row.model == architecture(section.spec)}
     shown = ("pretrained", *(ABLATION if table == "ablation" else METHODS))
     return [
@@ -117,18 +122,26 @@ def pair_beside(section: BackboneSection, class_accuracy: Mapping[str, Spread]) 
     return numbers
 
 
-def _zero_shot(section: BackboneSection) -> list[Beside]:
-    published = TABLE_2.get(architecture(section.spec), {})
+def zero_shot_beside(embedded: Embedded) -> list[Beside]:
+    """Table 2 of one model whose images are embedded; nothing need be trained for it."""
+    split = split_of(embedded, "test")
+    groups = accuracy_of(embedded, embedded.heads, split)[0].groups
+    named = zip(split.grouping.phrases, groups, strict=True)
+    return _zero_shot(
+        embedded.model.spec, [(phrase, one.class_name, one.present, one.accuracy) for phrase, one in named]
+    )
+
+
+def _zero_shot(spec: str, groups: Sequence[tuple[str, str, bool, float | None]]) -> list[Beside]:
+    """Table 2's rows.
+
+    Args:
+        groups: of each what it is called, its class, whether it shows water, and its accuracy.
+    """
+    published = TABLE_2.get(architecture(spec), {})
     return [
-        Beside(
-            "table2",
-            section.spec,
-            group.phrase,
-            "accuracy",
-            published.get((group.class_name, group.present)),
-            group.before.accuracy,
-        )
-        for group in section.groups
+        Beside("table2", spec, phrase, "accuracy", published.get((name, present)), accuracy)
+        for phrase, name, present, accuracy in groups
     ]
 
 

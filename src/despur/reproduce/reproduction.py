@@ -23,7 +23,7 @@ from despur.pipeline.training import load_runs
 from despur.progress import Progress, silent
 from despur.rank import RankSettings
 from despur.report import Spread
-from despur.reproduce.beside import Beside, beside, group_sizes, pair_beside
+from despur.reproduce.beside import Beside, beside, group_sizes, pair_beside, zero_shot_beside
 from despur.reproduce.effort import Effort, estimate, estimate_search
 from despur.reproduce.published import TABLE_3
 from despur.reproduce.searching import Looking, searched
@@ -144,9 +144,14 @@ class Reproduction:
         )
 
     @property
-    def trains_birds(self) -> bool:
+    def embeds_birds(self) -> bool:
         """Whether anything beside the sizes of groups is asked of Waterbirds."""
         return bool(set(self.parts) & (set(ON_WATERBIRDS) - {"table1"}))
+
+    @property
+    def trains_birds(self) -> bool:
+        """Whether a run is asked for, and not the model as it came alone."""
+        return bool(set(self.parts) & (set(ON_WATERBIRDS) - {"table1", "table2"}))
 
     @property
     def pair_choices(self) -> Choices:
@@ -167,7 +172,7 @@ class Reproduction:
             DespurError: a download, a setting or the search is not what it should be.
         """
         recipe_of(self.choices.recipe)
-        if self.trains_birds:
+        if self.embeds_birds:
             check_study(self.bird_study)
         if set(self.parts) & set(ON_WATERBIRDS):
             _ = self.birds
@@ -182,7 +187,7 @@ class Reproduction:
     def efforts(self) -> list[Effort]:
         """Time and disk of what every image goes through."""
         found: list[Effort] = []
-        if self.trains_birds:
+        if self.embeds_birds:
             found += [
                 estimate(self.bird_study.model(spec), len(self.birds), self.device) for spec in self.choices.models
             ]
@@ -214,11 +219,19 @@ class Reproduction:
             outcome.numbers.extend(group_sizes(self.birds))
         if self.trains_birds:
             self._birds(outcome)
+        elif self.embeds_birds:
+            self._zero_shot(outcome)
         for (table, figure), dataset in self._imagenet_parts():
             if {table, figure} & set(self.parts):
                 (self._shortcuts if table == "table3" else self._pair)(outcome, dataset)
         outcome.numbers.sort(key=lambda number: PARTS.index(number.table))
         return outcome
+
+    def _zero_shot(self, outcome: Outcome) -> None:
+        """Table 2 alone, for which encoders run and nothing else; what was trained in the workspace stays."""
+        for folder in self._studied(self.bird_study, last="predict").workspaces:
+            embedded = Embedded(Workspace.open(folder), self.device, progress=self.progress)
+            outcome.numbers.extend(zero_shot_beside(embedded))
 
     def _birds(self, outcome: Outcome) -> None:
         studied = self._studied(self.bird_study)
@@ -232,9 +245,14 @@ class Reproduction:
                 name = _numbered(figure, number)
                 outcome.figures[name] = self._methods_figure(name, folder)
 
-    def _studied(self, study: StudySettings) -> StudyOutcome:
+    def _studied(self, study: StudySettings, last: str | None = None) -> StudyOutcome:
         return run_study(
-            study, device=self.device, title="despur reproduce", progress=self.progress, announce=self.announce
+            study,
+            device=self.device,
+            title="despur reproduce",
+            progress=self.progress,
+            announce=self.announce,
+            last=last,
         )
 
     def _shortcuts(self, outcome: Outcome, dataset: str) -> None:
