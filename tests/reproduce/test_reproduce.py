@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from despur.backbones import open_clip
 from despur.birdland.write import write_birds
 from despur.catalog import load_dataset
 from despur.cli import app
@@ -62,6 +63,17 @@ def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(birds: Path, tmp_p
     assert effort["images"] == len(load_dataset(f"waterbirds:{birds}"))
     assert effort["seconds"] > 0
     assert not (tmp_path / "work").exists()
+
+
+def test_a_dry_run_fetches_no_weights(birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fetched(*_: object) -> Path:
+        raise AssertionError("it asked for the weights")
+
+    monkeypatch.setattr(open_clip, "weights_file", fetched)
+    command = ("reproduce", "table4", "--waterbirds", birds, "-w", tmp_path / "work", "--dry-run", "--json")
+    said = despur(*command, "-m", "open_clip:RN50/openai")
+    assert said.exit_code == 0, said.output
+    assert [effort["model"] for effort in json.loads(said.stdout)["efforts"]] == ["open_clip:RN50/openai"]
 
 
 def test_table_1_needs_no_model(birds: Path, tmp_path: Path):

@@ -76,7 +76,7 @@ def reproduce(
         announce=say,
     )
     reproduction.check()
-    efforts = reproduction.efforts()
+    efforts = reproduction.efforts(fetch=not dry_run)
     for effort in efforts:
         say(effort.sentence())
     if dry_run:

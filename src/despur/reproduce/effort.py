@@ -55,14 +55,25 @@ class Effort:
         return asdict(self)
 
 
-def estimate(model: ModelSettings, images: int, device: torch.device) -> Effort:
+def estimate(model: ModelSettings, images: int, device: torch.device, *, fetch: bool = True) -> Effort:
     """Time and disk of one model's embedding, with the settings that a study has by default.
+
+    Args:
+        fetch: load the weights that will be used, fetched where they are not here. Otherwise an architecture that
+            open_clip knows by name is timed with random ones, which takes as long and needs no gigabytes.
 
     Raises:
         ModelError: the weights cannot be had.
     """
+    by_name = model.spec.startswith("open_clip:") and not model.spec.startswith(
+        ("open_clip:hf-hub:", "open_clip:local-dir:")
+    )
     backbone = load_backbone(
-        model.spec, random_weights=model.random_weights, trainable=model.trainable, seed=model.seed, device=device
+        model.spec,
+        random_weights=model.random_weights or (by_name and not fetch),
+        trainable=model.trainable,
+        seed=model.seed,
+        device=device,
     )
     pixels = torch.zeros(TRIAL, 3, backbone.framing.height, backbone.framing.width, device=device)
     with torch.inference_mode():

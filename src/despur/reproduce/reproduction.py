@@ -184,17 +184,19 @@ class Reproduction:
         if set(self.parts) & {"table5", "figure6"}:
             self.looking.check_attribute()
 
-    def efforts(self) -> list[Effort]:
-        """Time and disk of what every image goes through."""
+    def efforts(self, *, fetch: bool = True) -> list[Effort]:
+        """Time and disk of what every image goes through; ``fetch`` as :func:`estimate` takes it."""
         found: list[Effort] = []
         if self.embeds_birds:
             found += [
-                estimate(self.bird_study.model(spec), len(self.birds), self.device) for spec in self.choices.models
+                estimate(self.bird_study.model(spec), len(self.birds), self.device, fetch=fetch)
+                for spec in self.choices.models
             ]
         for parts, dataset in self._imagenet_parts():
             if set(parts) & set(self.parts):
                 images = load_dataset(dataset, seed=self.choices.seed)
-                found += [estimate(self.model(spec), len(images), self.device) for spec in self.pair_choices.models]
+                models = [self.model(spec) for spec in self.pair_choices.models]
+                found += [estimate(model, len(images), self.device, fetch=fetch) for model in models]
                 found.append(estimate_search(self.looking.settings(), len(images), self.device))
         return found
 
