@@ -111,8 +111,8 @@ def runs_of(method: str, worst: dict[int, float]) -> SoundRuns:
 
 def test_methods_are_paired_over_the_seeds_that_both_are_sound_on() -> None:
     erm = runs_of("erm", {0: 0.50, 1: 0.60, 2: 0.70, 4: 0.40})
-    jtt = runs_of("jtt", {4: 0.42, 1: 0.62, 0: 0.52, 3: 0.99})  # 2 % better wherever both are sound
-    assert p_value_over_seeds(erm, jtt) == 0
+    jtt = runs_of("jtt", {4: 0.42, 1: 0.62, 0: 0.521, 3: 0.99})  # 2 % better wherever both are sound
+    assert p_value_over_seeds(erm, jtt) < 1e-3
     assert p_value_over_seeds(erm, runs_of("jtt", {1: 0.62})) is None
 
 
@@ -125,3 +125,11 @@ def test_a_method_without_seeds_is_paired_with_every_seed_that_is_sound() -> Non
 def test_whom_to_compare_with_must_be_there(embedded: Embedded) -> None:
     with pytest.raises(SettingsError, match="not among the methods compared"):
         compare_stage(embedded, QUICK, against="afr")
+
+
+def test_a_method_that_is_named_twice_over_is_one_row(embedded: Embedded) -> None:
+    twice = QUICK.model_copy(update={"methods": ("vc+clip", "despur", "group-dro", "clip,vc")})
+    comparison = compare_stage(embedded, twice, against="despur")
+    assert [row.method for row in comparison.rows] == ["pretrained", "group-dro", "clip+vc"]
+    assert comparison.reference == "group-dro"
+    assert compare_stage(embedded, twice, against="vc,clip").reference == "clip+vc"

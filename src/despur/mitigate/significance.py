@@ -27,7 +27,8 @@ def paired_p_value(one: Float[np.ndarray, "seeds"], other: Float[np.ndarray, "se
     A method without seeds stands against every seed of the other.
 
     Returns:
-        None for fewer than two pairs; 1 where no pair differs, 0 where all differ by the same amount.
+        1 where no pair differs; None for fewer than two pairs, or where all differ by the same amount: then there is
+        no deviation to hold the difference against, and two equal seeds are no proof.
     """
     from scipy.stats import ttest_rel  # here: it is half a second
 
@@ -36,7 +37,7 @@ def paired_p_value(one: Float[np.ndarray, "seeds"], other: Float[np.ndarray, "se
         return None
     differences = one - other
     if np.ptp(differences) < 1e-12:
-        return 1.0 if abs(differences[0]) < 1e-12 else 0.0
+        return 1.0 if abs(differences[0]) < 1e-12 else None
     return float(ttest_rel(one, other).pvalue)
 
 

@@ -39,7 +39,7 @@ class Compared:
         difference: its worst group minus the reference's; None for the reference itself.
         low, high: 95% of that difference where test images are drawn again.
         p_value: paired over the seeds that both are sound on, adjusted for the number of comparisons; None for
-            fewer than two such seeds.
+            fewer than two such seeds, and where the difference is the same in all of them.
         note: why there is nothing, or what the method was given.
     """
 
@@ -104,9 +104,10 @@ def compare_stage(
     Raises:
         DespurError: an unknown method or setting, or no method left to compare.
     """
-    methods = {name: find_method(name) for name in dict.fromkeys((PRETRAINED.name, *settings.methods))}
-    if against is not None and against not in methods:
-        raise SettingsError(f"{against!r} is not among the methods compared", where="--against", now=", ".join(methods))
+    # Under its own name, however it was called: twice the same method is one row and one comparison.
+    methods = list(dict.fromkeys(find_method(name).name for name in (PRETRAINED.name, *settings.methods)))
+    if against is not None:
+        against = _among(methods, against)
     lazy = LazyStudy.of(embedded, settings)
     runs: dict[str, list[Run]] = {}
     refused: dict[str, str] = {}
@@ -123,6 +124,21 @@ def compare_stage(
     comparison = _compared(embedded, settings, runs, refused, against, split)
     write_json(embedded.workspace.path("comparison.json"), comparison.to_json())
     return comparison
+
+
+def _among(methods: Sequence[str], wanted: str) -> str:
+    """The name of the method to compare with.
+
+    Raises:
+        SettingsError: it is none of the methods compared.
+    """
+    try:
+        found = find_method(wanted).name
+    except SettingsError:
+        found = wanted
+    if found not in methods:
+        raise SettingsError(f"{wanted!r} is not among the methods compared", where="--against", now=", ".join(methods))
+    return found
 
 
 @dataclass(frozen=True)
@@ -171,7 +187,7 @@ def p_value_over_seeds(one: SoundRuns, other: SoundRuns) -> float | None:
     A method without seeds stands against every seed of the other.
 
     Returns:
-        None for fewer than two pairs.
+        None where that says nothing.
     """
     ours, theirs = (dict(zip(runs.seeds, runs.worst.tolist(), strict=True)) for runs in (one, other))
     if not find_method(one.method).seeded:
