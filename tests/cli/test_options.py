@@ -47,6 +47,17 @@ def test_a_seed_that_nothing_can_draw_from(seed: int, own_work: Path, tmp_path: 
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("number", [10**12, 2**70])
+@pytest.mark.parametrize("option", ["epochs", "seeds", "tune"])
+def test_a_number_beyond_all_patience_is_refused(option: str, number: int, own_work: Path, despur, refused) -> None:
+    refused(despur("mitigate", "-w", own_work, "-M", "erm", f"--{option}", number), option.rstrip("s"))
+
+
+def test_a_study_file_is_held_to_the_same_numbers(own_work: Path, tmp_path: Path, despur, refused) -> None:
+    tmp_path.joinpath("study.yaml").write_text(f"dataset: x\nmodels: y\nworkspace: z\ntune: {10**12}\n")
+    refused(despur("run", tmp_path / "study.yaml"), "tune")
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_of_unreadable_images_is_a_share(share: float, own_work: Path, tmp_path: Path, despur) -> None:
     for command in (

@@ -70,9 +70,10 @@ def test_a_search_from_another_seed_is_another_search(embedded: Embedded) -> Non
     assert rates(0) == first
 
 
-def test_no_settings_to_try_is_a_mistake(embedded: Embedded) -> None:
-    with pytest.raises(SettingsError, match="0 settings cannot be tried"):
-        tune_stage(embedded, QUICK, 0)
+@pytest.mark.parametrize("count", [0, 10**12])
+def test_no_settings_to_try_or_more_than_can_be_drawn_is_a_mistake(embedded: Embedded, count: int) -> None:
+    with pytest.raises(SettingsError, match=f"{count} settings cannot be tried"):
+        tune_stage(embedded, QUICK, count)
 
 
 def test_one_table_holds_every_method_and_its_difference_to_the_best_on_validation(embedded: Embedded) -> None:

@@ -53,7 +53,7 @@ class TrainSettings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     batch_size: Annotated[int, Field(ge=1)] = 128
-    epochs: Annotated[int, Field(ge=1)] = 300
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     shuffle_within: Annotated[int, Field(ge=1)] | None = None
     train_text: bool = True
     train_temperature: bool = True

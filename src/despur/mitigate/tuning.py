@@ -13,6 +13,9 @@ from despur.mitigate.settings import TrainSettings
 LEARNING_RATES, WEIGHT_DECAYS, TERM_WEIGHTS = (1e-4, 1.0), (1e-5, 1e-2), (0.1, 10.0)
 """The ranges that are searched, the same for every method; a term's weight is relative to that of the first term."""
 
+MOST_TRIED = 2**16
+"""Settings that a search tries at the most."""
+
 
 @dataclass(frozen=True)
 class Axis:

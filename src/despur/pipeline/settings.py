@@ -15,6 +15,7 @@ from despur.errors import SettingsError, nearest
 from despur.features.batching import EmbedChoices
 from despur.features.engines import EngineSettings
 from despur.mitigate.methods import RECOMMENDED
+from despur.mitigate.tuning import MOST_TRIED
 from despur.rank import RankSettings
 from despur.workspace import at_home, read_yaml
 
@@ -119,7 +120,7 @@ class MitigateSettings(BaseModel):
     methods: Annotated[tuple[str, ...], BeforeValidator(several)] = (RECOMMENDED,)
     attribute: str | None = None
     groups: Literal["attribute", "verdicts", "soft-verdicts", "classes"] | None = None
-    seeds: Annotated[int, Field(ge=1)] = 1
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 1
     seed: Seed = 0
     memory: str | None = None
     train: dict[str, Any] = {}
@@ -209,7 +210,7 @@ class StudySettings(BaseModel):
     embed: EmbedChoices = EmbedChoices()
     detect: DetectSection | None = None
     rank: RankSettings | None = None
-    tune: Annotated[int, Field(ge=1)] | None = None
+    tune: Annotated[int, Field(ge=1, le=MOST_TRIED)] | None = None
     mitigate: MitigateSettings = MitigateSettings()
     explain: ExplainSettings = ExplainSettings()
     retain: RetainSettings | None = None

@@ -10,7 +10,7 @@ from despur.errors import SettingsError
 from despur.mitigate.halving import search
 from despur.mitigate.methods import Method, find_method
 from despur.mitigate.runs import load_run
-from despur.mitigate.tuning import draw_settings, search_space
+from despur.mitigate.tuning import MOST_TRIED, draw_settings, search_space
 from despur.pipeline.chosen import validation_worst_group
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
@@ -38,8 +38,9 @@ def tune_stage(
     Raises:
         DespurError: an unknown method or setting, a study that a method means nothing on, or no settings to try.
     """
-    if count < 1:
-        raise SettingsError(f"{count} settings cannot be tried", where="tune", now="give at least 1")
+    if not 1 <= count <= MOST_TRIED:
+        limits = f"give a number from 1 to {MOST_TRIED}"
+        raise SettingsError(f"{count} settings cannot be tried", where="tune", now=limits)
     lazy = lazy or LazyStudy.of(embedded, settings)
     model = embedded.model.spec
     given = settings.by_model.get(model, {})
