@@ -86,6 +86,12 @@ def test_a_weight_of_a_loss(own_work: Path, despur, refused) -> None:
     config = json.loads((own_work / "runs" / "clip+vc-seed0" / "config.json").read_text())
     assert config["settings"]["weights"] == {"vc": 0.5}
     refused(despur("mitigate", "-w", own_work, "--losses", "clip,vc", "--weight", "vs=2", *QUICK), "'vs'")
+    twice = ("--weight", "vc=0.5", "--weight", "vc=2")
+    refused(despur("mitigate", "-w", own_work, "--losses", "clip,vc", *twice, *QUICK), "'vc' is given twice")
+
+
+def test_groups_of_no_kind_are_not_the_usual_ones(own_work: Path, despur, refused) -> None:
+    refused(despur("mitigate", "-w", own_work, "-M", "erm", "--groups", "", *QUICK), "groups cannot be ''")
 
 
 def test_stages_that_need_a_run_say_which_command_makes_one(own_work: Path, despur, refused) -> None:

@@ -27,6 +27,8 @@ def _numbers(pairs: list[str], option: str, example: str) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
+        if name in numbers:
+            raise SettingsError(f"{name!r} is given twice", where=option, now="give it once")
         try:
             numbers[name] = float(value)
         except ValueError as error:
@@ -124,7 +126,7 @@ def mitigate(
         {
             "methods": names,
             "attribute": attribute,
-            "groups": groups or (None if verdicts is None else "verdicts"),
+            "groups": "verdicts" if groups is None and verdicts is not None else groups,
             "seeds": seeds,
             "seed": seed,
             "memory": memory,
