@@ -141,7 +141,7 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStu
 
     Raises:
         DespurError: an unknown method or setting, or a study that a method means nothing on.
-        DivergedError: a method's only seed diverged.
+        DivergedError: there is one seed, and with it every method diverged.
     """
     tracking = Tracking(embedded.workspace, settings.track)
     lazy = lazy or LazyStudy.of(embedded, settings)
@@ -149,10 +149,10 @@ def mitigate_stage(embedded: Embedded, settings: MitigateSettings, lazy: LazyStu
     runs: dict[str, Run] = {}
     for method, of_method in chosen:
         seeds = list(range(settings.seed, settings.seed + settings.seeds)) if method.seeded else [settings.seed]
-        found = _train_method(embedded, lazy, method, of_method, seeds, tracking)
-        runs |= found
-        if len(seeds) == 1 and found[run_name(method.name, seeds[0])].diverged_step is not None:
-            raise DivergedError(list(found.values()))
+        runs |= _train_method(embedded, lazy, method, of_method, seeds, tracking)
+    retrained = [run for run in runs.values() if run.method != PRETRAINED.name]
+    if settings.seeds == 1 and retrained and all(run.diverged_step is not None for run in retrained):
+        raise DivergedError(retrained)
     return list(runs)
 
 
