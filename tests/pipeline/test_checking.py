@@ -11,10 +11,10 @@ import torch
 
 from despur.backbones.protocol import Backbone
 from despur.errors import SettingsError, WorkspaceError
-from despur.pipeline import MitigateSettings, mitigate_stage
+from despur.pipeline import MitigateSettings, evaluate_stage, mitigate_stage
 from despur.pipeline.checking import Thresholds, check_metrics, check_run, write_junit
 from despur.pipeline.embedded import Embedded
-from despur.workspace import Workspace
+from despur.workspace import Workspace, read_json, write_json
 
 METRICS: dict[str, Any] = {
     "accuracy": {"average": 0.9, "worst_group": 0.75},
@@ -70,6 +70,7 @@ def test_junit_holds_a_case_a_threshold_and_says_what_failed(tmp_path: Path) -> 
     write_junit(tmp_path / "check.xml", "erm-seed0 <&>", found)
     suite = ElementTree.parse(tmp_path / "check.xml").getroot()
     assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "2", "1")
+    assert suite.find("properties/property").attrib == {"name": "split", "value": "test"}
     failed, held = suite.findall("testcase")
     assert failed.find("failure").get("message") == "worst group is 0.75, and at least 0.8 is asked"
     assert held.find("failure") is None
@@ -110,6 +111,31 @@ def test_a_run_that_was_trained_anew_is_not_held_to_what_its_earlier_heads_reach
     again = MitigateSettings(methods=("erm",), seeds=2, train={"epochs": 1, "batch_size": 16})
     mitigate_stage(Embedded(workspace, torch.device("cpu"), backbone), again)
     with pytest.raises(WorkspaceError, match="run: despur evaluate"):
+        check_run(workspace, Thresholds(min_average=0.0), "erm-seed0")
+
+
+def test_a_run_is_not_held_to_what_it_reached_on_another_split(own_work: Path, backbone: Backbone) -> None:
+    workspace = Workspace.open(own_work)
+    evaluate_stage(Embedded(workspace, torch.device("cpu"), backbone), "train")
+    with pytest.raises(WorkspaceError, match=r"of the split 'train'.* despur evaluate .* --split test"):
+        check_run(workspace, Thresholds(min_average=0.0), "erm-seed0")
+    assert check_run(workspace, Thresholds(min_average=0.0), "erm-seed0", "train")[0] == "erm-seed0"
+
+
+def test_metrics_that_were_written_over_are_not_gone_by(own_work: Path) -> None:
+    file = own_work / "runs" / "erm-seed0" / "metrics.json"
+    better = read_json(file)
+    better["accuracy"]["worst_group"] = 1.0
+    write_json(file, better)
+    with pytest.raises(WorkspaceError, match="not what despur evaluate wrote"):
+        check_run(Workspace.open(own_work), Thresholds(min_worst_group=0.9), "erm-seed0")
+
+
+def test_a_run_among_others_than_when_it_was_evaluated_is_evaluated_first(own_work: Path, backbone: Backbone) -> None:
+    workspace = Workspace.open(own_work)
+    more = MitigateSettings(methods=("orth-proj",))
+    mitigate_stage(Embedded(workspace, torch.device("cpu"), backbone), more)
+    with pytest.raises(WorkspaceError, match="changed since they were evaluated; run: despur evaluate"):
         check_run(workspace, Thresholds(min_average=0.0), "erm-seed0")
 
 

@@ -16,6 +16,7 @@ from despur.cli.options import DebugOption, JsonOption, UnusedDeviceOption, Unus
 def check(
     workspace: WorkspaceOption,
     run: Annotated[str | None, typer.Option(help="Which run; by default the best on validation.")] = None,
+    split: Annotated[str, typer.Option(help="Whose images: train, val or test; evaluated on the same.")] = "test",
     min_worst_group: Annotated[float | None, typer.Option(help="Accuracy of the worst group, a fraction.")] = None,
     min_average: Annotated[float | None, typer.Option(help="Accuracy over all images.")] = None,
     max_gap: Annotated[float | None, typer.Option(help="Average accuracy minus worst group.")] = None,
@@ -51,15 +52,15 @@ def check(
         "min_aiou_worst_group": min_aiou_worst_group,
         "min_retained": min_retained,
     }
-    name, found = check_run(Workspace.open(workspace), checked(Thresholds, given, where="check"), run)
+    name, found = check_run(Workspace.open(workspace), checked(Thresholds, given, where="check"), run, split)
     if junit is not None:
-        write_junit(junit, name, found)
+        write_junit(junit, name, found, split)
     failed = [one for one in found if not one.passed]
     rows = [{**vars(one)} for one in found]
     show(
-        {"run": name, "passed": not failed, "checks": rows},
+        {"run": name, "split": split, "passed": not failed, "checks": rows},
         as_json=as_json,
-        text=lambda: f"{name}: {len(found) - len(failed)} of {len(found)} thresholds hold",
+        text=lambda: f"{name}: {len(found) - len(failed)} of {len(found)} thresholds hold on {split}",
     )
     for one in failed:
         say(f"{name}: {one.line}")

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from xml.etree import ElementTree
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from despur.errors import SettingsError, WorkspaceError
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.pipeline.chosen import chosen_run
+from despur.pipeline.embedded import Embedded
+from despur.pipeline.evaluation import check_evaluated
+from despur.pipeline.runner import damaged_outputs
 from despur.pipeline.training import load_runs, run_name
 from despur.workspace import Workspace, read_object, write_whole
 
@@ -42,10 +46,10 @@ class Thresholds(BaseModel):
     max_gap: Share | None = None
     min_aiou: Share | None = None
     min_aiou_worst_group: Share | None = None
-    min_retained: Annotated[float, Field(ge=0)] | None = None
+    min_retained: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-NEEDED = ("accuracy",)
+NEEDED = ("accuracy", "split")
 """What is read of ``metrics.json`` whatever is asked."""
 
 
@@ -136,21 +140,24 @@ def _holds(name: str, value: float, limit: float) -> bool:
     return value <= limit + ROUNDING if name.startswith("max") else value >= limit - ROUNDING
 
 
-def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = None) -> tuple[str, list[Check]]:
+def check_run(
+    workspace: Workspace, thresholds: Thresholds, run: str | None = None, split: str = "test"
+) -> tuple[str, list[Check]]:
     """A run's name and how it stands to every threshold.
 
     Args:
         run: None: the best method's first sound seed, by validation.
+        split: whose images the metrics must be of.
 
     Raises:
-        WorkspaceError: there is no run, or it is not evaluated as it is now, or its metrics are damaged.
+        WorkspaceError: there is no run, or none evaluated as it is now on that split, or its metrics are damaged.
         SettingsError: no threshold, or a name that no run has.
     """
     runs = load_runs(workspace)
     name = chosen_run(workspace, runs, run)
-    before = workspace.path("runs", run_name(PRETRAINED.name, 0), "metrics.json")
-    metrics = _evaluated(workspace, name)
-    came = read_object(before, NEEDED) if before.exists() else None
+    metrics = _evaluated(workspace, name, split)
+    came = _evaluated(workspace, run_name(PRETRAINED.name, 0), split)
+    check_evaluated(Embedded(workspace, torch.device("cpu")))
     try:
         return name, check_metrics(thresholds, metrics, came)
     except (AttributeError, KeyError, TypeError) as error:
@@ -161,23 +168,30 @@ def check_run(workspace: Workspace, thresholds: Thresholds, run: str | None = No
         ) from error
 
 
-def _evaluated(workspace: Workspace, name: str) -> dict[str, Any]:
-    file = workspace.path("runs", name, "metrics.json")
-    if not file.exists():
-        raise WorkspaceError(
-            "the run is not evaluated yet", where=file, now=f"run: despur evaluate -w {workspace.root}"
-        )
-    return read_object(file, NEEDED)
+def _evaluated(workspace: Workspace, name: str, split: str) -> dict[str, Any]:
+    file, again = workspace.path("runs", name, "metrics.json"), f"run: despur evaluate -w {workspace.root}"
+    record = workspace.record("evaluate")
+    if record is None or not file.exists():
+        raise WorkspaceError("the run is not evaluated yet", where=file, now=again)
+    metrics = read_object(file, NEEDED)
+    if damaged_outputs(workspace, record, [file]):
+        raise WorkspaceError("it is not what despur evaluate wrote", where=file, now=again)
+    if metrics["split"] != split:
+        what = f"it is of the split {metrics['split']!r}, and {split!r} is asked"
+        raise WorkspaceError(what, where=file, now=f"{again} --split {split}")
+    return metrics
 
 
-def write_junit(path: Path, run: str, found: list[Check]) -> None:
-    """The checks as JUnit XML: a test case a threshold, in a suite that is named for the run.
+def write_junit(path: Path, run: str, found: list[Check], split: str = "test") -> None:
+    """The checks as JUnit XML: a test case a threshold, in a suite that is named for the run, with the split in it.
 
     Raises:
         WorkspaceError: the file cannot be written.
     """
     failures = sum(not check.passed for check in found)
     suite = ElementTree.Element("testsuite", name=f"despur {run}", tests=str(len(found)), failures=str(failures))
+    properties = ElementTree.SubElement(suite, "properties")
+    ElementTree.SubElement(properties, "property", name="split", value=split)
     for check in found:
         case = ElementTree.SubElement(suite, "testcase", classname=run, name=check.name)
         if not check.passed:
