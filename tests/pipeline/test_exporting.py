@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from despur.backbones.protocol import Backbone
 from despur.errors import DespurError, ModelError, SettingsError
-from despur.mitigate.runs import load_run, save_run
+from despur.mitigate.runs import load_run
+from despur.pipeline import MitigateSettings, mitigate_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.exporting import export_run
 from despur.pipeline.wording import Wording
@@ -99,15 +100,13 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     own = Embedded(Workspace.open(own_work), torch.device("cpu"), backbone)
-    run = load_run(own_work / "runs" / "erm-seed0")
-    probe = {"probe.weight": torch.zeros(2, 128), "probe.bias": torch.zeros(2)}
-    save_run(own_work / "runs" / "erm-seed0", type(run)(**{**vars(run), "heads": {**run.heads, **probe}}))
+    mitigate_stage(own, MitigateSettings(methods=("erm-probe",), train={"epochs": 1, "batch_size": 16}))
     refusals: list[tuple[type[DespurError], str, dict[str, object]]] = [
         (SettingsError, "did you mean 'open-clip'", {"to": "openclip"}),
         (SettingsError, "a number from 0 to 1", {"to": "heads", "blend": 1.5}),
         (SettingsError, "did you mean 'erm-seed", {"to": "heads", "run": "erm-seed9"}),
-        (SettingsError, "nothing to blend it with", {"to": "heads", "run": "erm-seed0", "blend": 0.5}),
-        (ModelError, r"a part of its own \(probe\)", {"to": "open-clip", "run": "erm-seed0"}),
+        (SettingsError, "nothing to blend it with", {"to": "heads", "run": "erm-probe-seed0", "blend": 0.5}),
+        (ModelError, r"a part of its own \(probe\)", {"to": "open-clip", "run": "erm-probe-seed0"}),
     ]
     for kind, sentence, choice in refusals:
         with pytest.raises(kind, match=sentence):

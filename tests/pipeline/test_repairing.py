@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from despur.catalog import load_backbone, load_dataset
 from despur.cli.repair import repaired_text
@@ -18,7 +19,7 @@ from despur.errors import WorkspaceError
 from despur.features import engine
 from despur.features.encode import Encoded, encode_images
 from despur.features.engine import EmbedSettings
-from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, mitigate_stage, predict_stage
+from despur.pipeline import MitigateSettings, ModelSettings, embed_stage, evaluate_stage, mitigate_stage, predict_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.repairing import Damage, repair, verify
@@ -155,6 +156,15 @@ def test_heads_that_somebody_exchanged_are_named_with_the_command_that_mends_the
     flip(work.path("features", "heads.safetensors"))
     with pytest.raises(WorkspaceError, match=r"heads\.safetensors: it is not what was written; run: despur repair"):
         _ = Embedded(work, torch.device("cpu")).heads
+
+
+def test_heads_of_another_run_or_model_are_not_taken_for_a_run_s(work: Workspace) -> None:
+    evaluate_stage(Embedded(work, torch.device("cpu")))
+    file = work.path("runs", "erm-seed0", "heads.safetensors")
+    heads = {name: torch.zeros([size + 1 for size in head.shape]) for name, head in load_file(file).items()}
+    save_file(heads, file)
+    with pytest.raises(WorkspaceError, match=r"heads\.safetensors: it is not what was written; run: despur repair"):
+        evaluate_stage(Embedded(work, torch.device("cpu")))
 
 
 def test_a_dataset_that_has_changed_since_is_told_after_the_repair(own_birds: Path, work: Workspace) -> None:

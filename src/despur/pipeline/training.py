@@ -13,7 +13,7 @@ from despur.mitigate.runs import Run, load_run, save_run
 from despur.mitigate.settings import TrainSettings
 from despur.mitigate.trainer import DivergedError, train
 from despur.pipeline.embedded import EMBED, Embedded, embedded_state
-from despur.pipeline.runner import run_stage
+from despur.pipeline.runner import damaged_outputs, run_stage
 from despur.pipeline.settings import MitigateSettings
 from despur.pipeline.studying import LazyStudy
 from despur.pipeline.tracking import Tracking
@@ -25,7 +25,9 @@ MITIGATE = "mitigate/"
 FEATURES = "features"
 """In a run's ``config.json``: the fingerprint of the embedding that it was trained on."""
 
-RUN_FILES = ("heads.safetensors", "history.parquet", "config.json")
+HEADS = "heads.safetensors"
+
+RUN_FILES = (HEADS, "history.parquet", "config.json")
 """What a run's folder holds when it is trained."""
 
 METRICS = "metrics.json"
@@ -68,7 +70,8 @@ def load_runs(workspace: Workspace) -> dict[str, Run]:
     """Every finished run by name, the pre-trained model's among them.
 
     Raises:
-        WorkspaceError: there is none, or the pre-trained model's is gone, or files are missing or damaged.
+        WorkspaceError: there is none, or the pre-trained model's is gone, or files are missing or damaged, or heads are
+            not those that were trained.
     """
     names = run_names(workspace)
     if not names:
@@ -83,7 +86,17 @@ def load_runs(workspace: Workspace) -> dict[str, Run]:
             where=workspace.path("runs", PRETRAINED.name),
             now=f"run: despur mitigate -w {workspace.root} --method {PRETRAINED.name}",
         )
-    return {name: load_run(workspace.path("runs", name)) for name in names}
+    runs = {name: load_run(workspace.path("runs", name)) for name in names}
+    stages = workspace.about()["stages"]
+    for name, run in runs.items():
+        # Heads of another model would not fit, and others that do fit would be taken for this run's.
+        heads = workspace.path("runs", name, HEADS)
+        record = stages.get(f"{MITIGATE}{run.method}")
+        if record is None or damaged_outputs(workspace, record, [heads]):
+            raise WorkspaceError(
+                "it is not what was written", where=heads, now=f"run: despur repair -w {workspace.root}"
+            )
+    return runs
 
 
 def said_of(method: Method, by_method: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
