@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from despur.errors import TrainingError
-from despur.mitigate import METHODS, TrainSettings, train
+from despur.mitigate import METHODS, TrainSettings, method_from_losses, train
 from despur.mitigate.batches import group_balanced
 from despur.mitigate.losses import contrast, same_label_pairs
 from despur.mitigate.membership import memberships, pair_groups, shared_group_pairs, sizes_of
@@ -151,6 +151,17 @@ def test_runs_of_a_study_with_pairs_stack_as_if_alone(study: Study) -> None:
 
 
 def test_what_is_defined_by_one_attribute_refuses_several_pairs(study: Study) -> None:
-    with pytest.raises(TrainingError, match="dfr knows one attribute, and 2 pairs are given"):
+    with pytest.raises(TrainingError, match="dfr knows one attribute of all classes, and 2 pairs are given"):
         train(with_pairs(study), METHODS["dfr"])
+    one = replace(with_pairs(study), pairs=((0, "water"),))
+    with pytest.raises(TrainingError, match="dfr knows one attribute of all classes, and the groups are those of one"):
+        train(one, METHODS["dfr"])
     assert with_pairs(study).fingerprint() != study.fingerprint()
+
+
+@pytest.mark.parametrize("losses", ["vs", "clip+vs"])
+@pytest.mark.parametrize("likely", [1.0, 0.8])
+def test_the_released_code_s_form_of_vs_refuses_pairs(study: Study, losses: str, likely: float) -> None:
+    cosine = TrainSettings(similarity="cosine", epochs=1)
+    with pytest.raises(TrainingError, match="knows one attribute of all classes"):
+        train(with_pairs(study, likely), method_from_losses(losses), cosine)

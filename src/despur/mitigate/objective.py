@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from despur.errors import SettingsError, nearest
+from despur.errors import SettingsError, TrainingError, nearest
 from despur.mitigate import cosine, losses
 from despur.mitigate.batch import Batch
 from despur.mitigate.settings import TrainSettings
@@ -55,6 +55,12 @@ def _lc_cosine(batch: Batch) -> Tensor:
 
 
 def _vs_cosine(batch: Batch) -> Tensor:
+    if batch.study.pairs is not None:
+        raise TrainingError(
+            "the cosine form of the loss 'vs' knows one attribute of all classes, and groups are those of pairs",
+            where="losses",
+            now="use the contrastive form, or leave vs out",
+        )
     return cosine.label_cosine_loss(batch.images, batch.groups, absolute=batch.settings.absolute)
 
 

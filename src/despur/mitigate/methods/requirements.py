@@ -32,8 +32,9 @@ def needs_one_attribute(study: Study, method: str) -> None:
     """
     needs_a_shortcut(study, method)
     if study.pairs is not None:
+        given = "the groups are those of one pair" if len(study.pairs) == 1 else f"{len(study.pairs)} pairs are given"
         raise TrainingError(
-            f"{method} knows one attribute, and {len(study.pairs)} pairs are given",
+            f"{method} knows one attribute of all classes, and {given}",
             where=method,
             now="choose group-dro, erm-balanced, erm-reweighted or a sum of losses",
         )
