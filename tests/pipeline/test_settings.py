@@ -94,6 +94,7 @@ def test_models_whose_specs_have_the_same_letters_have_workspaces_of_their_own(t
         ({"mitigate": {"methods": ["clip+vx"]}}, "vx"),
         ({"mitigate": {"methods": ["erm"], "train": {"epoch": 3}}}, "epochs"),
         ({"mitigate": {"methods": ["erm"], "train": {"weights": {"vc": 2}}}}, "'vc', which is not trained on"),
+        ({"mitigate": {"methods": ["jtt"], "train": {"options": {"upwight": 2}}}}, "did you mean 'upweight'"),
         ({"mitigate": {"methods": ["erm"], "by_method": {"emr": {"epochs": 3}}}}, "did you mean 'erm'"),
         ({"mitigate": {"methods": ["erm"], "attribute": "fire"}}, "fire"),
         ({"explain": {"method": "rollouts"}}, "rollout"),
@@ -118,6 +119,12 @@ def test_a_weight_for_all_methods_counts_where_the_method_has_that_loss() -> Non
     settings = MitigateSettings(methods=("erm", "clip+vc"), train={"weights": {"vc": 2.0}})
     weights = {method.name: chosen.weights for method, chosen in chosen_methods(settings, "birdland:resnet")}
     assert weights == {"pretrained": {}, "erm": {}, "clip+vc": {"vc": 2.0}}
+
+
+def test_an_option_for_all_methods_counts_where_the_method_has_it() -> None:
+    settings = MitigateSettings(methods=("erm", "jtt"), train={"options": {"upweight": 3.0}})
+    options = {method.name: chosen.options for method, chosen in chosen_methods(settings, "birdland:resnet")}
+    assert options == {"pretrained": {}, "erm": {}, "jtt": {"upweight": 3.0}}
 
 
 def test_settings_of_a_method_are_found_in_whatever_order_its_losses_are_named() -> None:

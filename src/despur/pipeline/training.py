@@ -108,8 +108,8 @@ def said_of(method: Method, by_method: Mapping[str, Mapping[str, Any]]) -> dict[
 def settings_of(method: Method, settings: MitigateSettings, model: str) -> TrainSettings:
     """The method's own settings, then those for all methods, for this one, and for this one on this model.
 
-    A weight that is given for all methods counts where the method has that loss; of a method that takes no steps, only
-    its options count.
+    A weight or an option that is given for all methods counts where the method has that loss or option; of one that
+    takes no steps, only its options count.
 
     Raises:
         SettingsError: a setting is unknown or means nothing, or this method has not the loss that a weight is for.
@@ -117,8 +117,10 @@ def settings_of(method: Method, settings: MitigateSettings, model: str) -> Train
     everywhere = TrainSettings.checked(method.settings, **settings.train)
     terms = method.terms(everywhere)
     weights = {name: weight for name, weight in everywhere.weights.items() if name in terms}
+    options = {name: value for name, value in everywhere.options.items() if name in method.options}
     own = {**said_of(method, settings.by_method), **said_of(method, settings.by_model.get(model, {}))}
-    chosen = TrainSettings.checked(everywhere.model_copy(update={"weights": weights}), **own)
+    shared = everywhere.model_copy(update={"weights": weights, "options": options})
+    chosen = TrainSettings.checked(shared, **own)
     check_weights(chosen.weights, terms)
     method.with_options(chosen)  # refused now, and not when other methods are trained
     if not terms:  # it takes no steps, so what steers them is no reason to run it again
@@ -137,7 +139,7 @@ def options_by_method(methods: Sequence[str], options: Mapping[str, float]) -> d
     for option in options:
         if not any(option in own for own in known.values()):
             hint = nearest(option, all_names) if all_names else "they have none"
-            raise SettingsError(f"none of the methods has an option {option!r}", where="--option", now=hint)
+            raise SettingsError(f"none of the methods has an option {option!r}", where="options", now=hint)
     return {
         name: {"options": {option: options[option] for option in sorted(own)}} for name, own in known.items() if own
     }
@@ -181,6 +183,7 @@ def chosen_methods(settings: MitigateSettings, model: str) -> list[tuple[Method,
     chosen = [(method, settings_of(method, settings, model)) for method in methods]
     terms = {name for method, of_method in chosen for name in method.terms(of_method)}
     check_weights(settings.train.get("weights", {}), terms)
+    options_by_method([method.name for method, _ in chosen], settings.train.get("options", {}))
     return chosen
 
 
