@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +17,10 @@ from PIL import Image
 from despur.catalog import load_backbone
 from despur.data.examples import Dataset, make_dataset
 from despur.errors import ModelError, SettingsError
+from despur.features import ray_actors
 from despur.features.engine import EmbedSettings, loop
 from despur.features.engines import choose_engine
-from despur.features.ray_actors import RaySettings
+from despur.features.ray_actors import Plan, RaySettings, Work
 from despur.features.ray_engine import ray_engine
 from despur.features.store import embed_to_store
 
@@ -75,6 +78,47 @@ def test_an_actor_with_other_weights_stops_the_work(birds: Callable[[int], Datas
             birds(12), MODEL(), tmp_path / "ray", state="s", settings=SMALL, engine=ray_engine(other, RaySettings())
         )
     assert not (tmp_path / "ray" / "index.json").exists()
+
+
+def breaking() -> Work:
+    def work(plan: Plan) -> bytes:
+        raise RuntimeError("no kernel image is available\nand much more")
+
+    return work
+
+
+def deadly() -> Work:
+    def work(plan: Plan) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    return work
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (breaking, r"an actor broke off \(RuntimeError: no kernel image is available\)"),
+        (deadly, r"no actor could finish \(Actor"),
+    ],
+)
+def test_what_breaks_every_actor_is_told_in_a_sentence_and_not_tried_for_ever(
+    make: Callable[[], Work], told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    monkeypatch.setattr(ray_actors, "TRIES", 1)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test's module
+    try:
+        with pytest.raises(ModelError, match=rf"ray: {told}.*; mend that") as problem:
+            list(ray_actors.answers([{"paths": []}], make, RaySettings()))
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert len(str(problem.value).splitlines()) == 1
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
 
 
 def test_settings_of_ray_are_refused_by_the_plain_loop() -> None:

@@ -11,10 +11,14 @@ import logging
 import math
 import os
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
+from inspect import signature
+from traceback import format_exc
 from typing import Annotated, Any, cast
+from warnings import catch_warnings, simplefilter
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +32,11 @@ REACHED_WITHIN = 5.0
 
 OBJECT_STORE = 200 * 1024**2
 """Bytes of shared memory that a Ray started here may hold: some answers on their way to who asked."""
+
+TRIES = 5
+"""How often a plan whose actor was lost is given to an actor again; one that kills every actor would be, for ever."""
+
+GO_ON = "mend that, and run it again: it goes on at the first shard that is missing (--debug shows more)"
 
 Plan = dict[str, Any]
 Work = Callable[[Plan], bytes]
@@ -83,7 +92,9 @@ class Actor:
             return {"answer": self._work(plan), "problem": b""}
         except DespurError as problem:
             told = {"what": problem.what, "where": problem.where, "now": problem.now}
-            return {"answer": b"", "problem": json.dumps(told).encode()}
+        except Exception as error:  # noqa: BLE001 - whatever it is, Ray would print pages of it
+            told = {"what": f"an actor broke off ({_told(error)})", "where": "ray", "now": GO_ON}
+        return {"answer": b"", "problem": json.dumps([told, format_exc()]).encode()}
 
 
 def require_ray() -> None:
@@ -106,15 +117,17 @@ def answers(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettin
         make: picklable; called once in every actor.
 
     Raises:
-        ModelError: an actor met a problem that is no other actor's to mend.
+        ModelError: an actor met a problem that is no other actor's to mend, or a plan cost more than ``TRIES`` actors.
         SettingsError: the cluster cannot be joined, or has not what an actor takes.
     """
     if not plans:
         return
-    with _cluster(settings):
+    # Ray prints what it says of lost actors, and stdout is the result's.
+    with redirect_stdout(sys.stderr), _cluster(settings):
         for row in _rows(plans, make, settings):
             if row["problem"]:
-                raise ModelError(**json.loads(row["problem"]))
+                told, traceback = json.loads(row["problem"])
+                raise ModelError(**told) from RuntimeError(f"in an actor: {traceback}")
             yield row["answer"]
 
 
@@ -206,21 +219,36 @@ def _check_resources(settings: RaySettings, *, can_grow: bool) -> None:
     log.warning("no node has the %s that an actor takes; waiting until the cluster adds one", asked)
 
 
+def _told(error: BaseException) -> str:
+    """An error's kind and the first line of what it says, which may be a traceback."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
 def _rows(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettings) -> Iterator[dict[str, bytes]]:
     import ray.data  # pyright: ignore[reportMissingImports]
+    import ray.exceptions  # pyright: ignore[reportMissingImports]
 
     context = ray.data.DataContext.get_current()
     before = context.execution_options.preserve_order, context.enable_progress_bars
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what stops the work is told below, in a sentence
     try:
-        rows = ray.data.from_items(list(plans), override_num_blocks=len(plans)).map(
-            cast(Any, Actor),
-            fn_constructor_args=(make, torch.get_num_threads()),
-            compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(plans))),
-            num_cpus=settings.num_cpus,
-            num_gpus=settings.num_gpus or None,
-        )
+        items = ray.data.from_items(list(plans), override_num_blocks=len(plans))
+        with catch_warnings():
+            simplefilter("ignore")  # Ray 2.64 takes no such option any more, and is given none
+            known = signature(items.map).parameters
+            limited: dict[str, Any] = {"max_task_retries": TRIES} if "ray_remote_args" in known else {}
+            rows = items.map(
+                cast(Any, Actor),
+                fn_constructor_args=(make, torch.get_num_threads()),
+                compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(plans))),
+                num_cpus=settings.num_cpus,
+                num_gpus=settings.num_gpus or None,
+                **limited,
+            )
         yield from rows.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise ModelError(f"no actor could finish ({_told(error)})", where="ray", now=GO_ON) from error
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before
