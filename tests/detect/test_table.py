@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from despur.data.examples import Attribute, Dataset, make_dataset
@@ -23,7 +24,7 @@ from despur.detect import (
     read_searched,
 )
 from despur.detect.protocol import NOT_FINITE
-from despur.errors import DataError, WorkspaceError
+from despur.errors import DataError, ModelError, WorkspaceError
 from despur.features.mirror import named_mirror
 
 T = TypeVar("T")
@@ -175,6 +176,18 @@ def test_an_image_that_goes_while_the_search_is_on_stops_it_and_is_searched_when
     detect_to_table(dataset, again, WORDS, path, SETTINGS, contents=known)
     assert again.looked == COUNT - 1 - 4
     assert path.read_bytes() == whole.read_bytes()
+
+
+def test_a_batch_that_the_device_does_not_hold_is_told_in_a_sentence(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(images: Sequence[Image.Image], queries: Queries[None]) -> Detections:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    looker = Looker()
+    monkeypatch.setattr(looker, "detect", full)
+    with pytest.raises(ModelError, match="looker: the device's memory does not hold 2 images at once"):
+        detect_to_table(dataset, looker, WORDS, tmp_path / "detections.parquet", SETTINGS)
 
 
 def test_another_machine_goes_on_from_the_shards_that_a_mirror_holds(dataset: Dataset, tmp_path: Path) -> None:

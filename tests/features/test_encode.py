@@ -17,6 +17,18 @@ from despur.features.encode import cut, encode_images, encode_prompts, encode_te
 Photographs = Callable[[int], list[Path]]
 
 
+def test_a_batch_that_the_device_does_not_hold_is_told_in_a_sentence(
+    colour: Any, photographs: Photographs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    backbone = colour()
+    monkeypatch.setattr(backbone, "image_features", full)
+    with pytest.raises(ModelError, match="colour: the device's memory does not hold 3 images at once; give a smaller"):
+        list(encode_images(photographs(5), backbone, batch_size=3))
+
+
 @given(st.integers(0, 50), st.integers(1, 20), st.integers(1, 20))
 def test_batches_cover_every_row_once_and_cross_no_block(count: int, batch_size: int, block: int) -> None:
     batches = cut(count, batch_size, block)

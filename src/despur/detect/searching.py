@@ -11,12 +11,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from despur.data.images import UnreadableImage, read_image
 from despur.detect.protocol import Detections, Detector, Encoded, Queries
 from despur.detect.schema import SCHEMA
+from despur.errors import ModelError
 
 
 class DetectSettings(BaseModel):
@@ -73,7 +75,14 @@ def search(
     for rows, images, unreadable in read_ahead(shard.paths, settings.batch_size, settings.workers):
         failed.update(unreadable)
         if images:
-            found = detector.detect(images, queries)
+            try:
+                found = detector.detect(images, queries)
+            except torch.OutOfMemoryError as error:
+                raise ModelError(
+                    f"the device's memory does not hold {len(images)} images at once",
+                    where=detector.spec,
+                    now="give a smaller batch size",
+                ) from error
             failed.update({rows[index]: reason for index, reason in found.failed.items()})
             parts.append(to_table(found, [shard.ids[row] for row in rows], queries.phrases))
     named = [(shard.ids[row], failed[row]) for row in sorted(failed)]

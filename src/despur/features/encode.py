@@ -12,6 +12,7 @@ from torch import Tensor
 
 from despur.backbones.prompts import fill
 from despur.backbones.protocol import Backbone
+from despur.errors import ModelError
 from despur.features.decode import decode_images
 from despur.features.precision import Precision, computing_in
 from despur.progress import Progress, silent
@@ -57,14 +58,24 @@ def encode_images(
         workers: processes that decode (threads where there are few images); None: one a processor.
         block: no batch crosses a multiple of this many paths.
         precision: what the encoder computes in.
+
+    Raises:
+        ModelError: the device's memory does not hold a batch.
     """
     decoded = decode_images(paths, backbone, cut(len(paths), batch_size, block), workers=workers)
     for batch in progress(decoded, total=len(paths), label="embedding", unit="images", each=batch_size):
         # Not every encoder takes an empty batch; torch.cat passes over an empty vector.
         features = torch.empty(0)
         if batch.rows:
-            with computing_in(precision, backbone.device):
-                features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
+            try:
+                with computing_in(precision, backbone.device):
+                    features = backbone.image_features(batch.pixels.to(backbone.device, non_blocking=True))
+            except torch.OutOfMemoryError as error:
+                raise ModelError(
+                    f"the device's memory does not hold {len(batch.rows)} images at once",
+                    where=backbone.spec,
+                    now="give a smaller batch size, or auto",
+                ) from error
         yield Encoded(batch.rows, features.float().cpu(), batch.unreadable)
 
 
