@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_a_folder_that_is_no_imagenet_is_told_before_the_detector_is_asked_for(b
     said = despur("reproduce", "table5", "--imagenet", birds, "-w", tmp_path / "work")
     assert said.exit_code == 2
     assert "no folder train/" in said.output
+
+
+def test_boxes_that_are_not_there_are_told_before_the_images_are_searched(imagenet: Path, tmp_path: Path):
+    own = Path(shutil.copytree(imagenet, tmp_path / "ILSVRC"))
+    command = ("reproduce", "table5", "--detector", "tagger", "-m", "birdland:vit", "--dry-run", "--json", "--imagenet")
+    assert json.loads(despur(*command, own).stdout)["notes"] == []
+    shutil.rmtree(own / "Annotations")
+    (note,) = json.loads(despur(*command, own).stdout)["notes"]
+    assert "Table 5's AIoU stays empty" in note
 
 
 def test_all_is_what_the_downloads_allow_and_a_part_without_its_download_is_told():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,22 @@ def test_a_dry_run_fetches_no_weights(birds: Path, tmp_path: Path, monkeypatch: 
     said = despur(*command, "-m", "open_clip:RN50/openai")
     assert said.exit_code == 0, said.output
     assert [effort["model"] for effort in json.loads(said.stdout)["efforts"]] == ["open_clip:RN50/openai"]
+
+
+def test_what_aiou_needs_and_is_not_there_is_told_before_hours_of_work(birds: Path, tmp_path: Path):
+    def notes(folder: Path) -> list[str]:
+        command = ("reproduce", "table4", "--waterbirds", folder, "-m", "birdland:vit", "--dry-run", "--json")
+        return json.loads(despur(*command).stdout)["notes"]
+
+    assert notes(birds) == []
+    own = Path(shutil.copytree(birds, tmp_path / "birds"))
+    shutil.rmtree(own / "segmentations")
+    assert notes(own) == [
+        "no masks lie beside the Waterbirds download: AIoU is measured on boxes, and the paper's on masks; "
+        "name CUB's with --masks"
+    ]
+    (own / "bounding_boxes.txt").unlink()
+    assert "AIoU stays empty" in notes(own)[0]
 
 
 def test_table_1_needs_no_model(birds: Path, tmp_path: Path):

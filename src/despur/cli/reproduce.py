@@ -76,15 +76,22 @@ def reproduce(
         announce=say,
     )
     reproduction.check()
+    notes = reproduction.notes()
+    for note in notes:
+        say(note)
     efforts = reproduction.efforts(fetch=not dry_run)
     for effort in efforts:
         say(effort.sentence())
     if dry_run:
-        show({"efforts": [effort.to_json() for effort in efforts]}, as_json=as_json, text=lambda: "nothing was done")
+        show(
+            {"efforts": [effort.to_json() for effort in efforts], "notes": notes},
+            as_json=as_json,
+            text=lambda: "nothing was done",
+        )
         return
     outcome = reproduction.run()
     show(
-        {"numbers": [number.to_json() for number in outcome.numbers], "figures": outcome.figures},
+        {"numbers": [number.to_json() for number in outcome.numbers], "figures": outcome.figures, "notes": notes},
         as_json=as_json,
         text=lambda: _drawn(outcome),
     )

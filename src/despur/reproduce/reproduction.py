@@ -200,6 +200,25 @@ class Reproduction:
                 found.append(estimate_search(self.looking.settings(), len(images), self.device))
         return found
 
+    def notes(self) -> list[str]:
+        """What of the paper's numbers these downloads cannot give, a sentence each."""
+        found: list[str] = []
+        if "table4" in self.parts or "ablation" in self.parts:
+            missing = [name for name in ("mask", "box") if self.birds.table[name].null_count == len(self.birds)]
+            if "mask" in missing:
+                instead = (
+                    "AIoU stays empty" if "box" in missing else "AIoU is measured on boxes, and the paper's on masks"
+                )
+                found.append(f"no masks lie beside the Waterbirds download: {instead}; name CUB's with --masks")
+        if "table5" in self.parts and self.downloads.imagenet is not None:
+            pair = load_dataset(pair_dataset(self.downloads.imagenet), seed=self.choices.seed)
+            if pair.split("test").table["box"].null_count == len(pair.split_rows("test")):
+                found.append(
+                    "no boxes of ImageNet's validation images are there: Table 5's AIoU stays empty; unpack them into "
+                    f"{self.downloads.imagenet / 'Annotations'}"
+                )
+        return found
+
     def _imagenet_parts(self) -> list[tuple[tuple[str, str], str]]:
         """Each table of ImageNet with its figure, and the dataset of both.
 
