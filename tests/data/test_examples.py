@@ -37,6 +37,15 @@ def test_a_group_counts_the_class_twice_and_the_attribute_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["", " ", "\n", "\ud83d"])
+def test_a_class_or_attribute_needs_a_name_that_can_be_written(name: str) -> None:
+    columns = {"id": ["a"], "image": ["a"], "label": [0], "split": ["train"], name: [True]}
+    with pytest.raises(DataError, match="class"):
+        make_dataset("x:", Path("x"), [name], [], columns)
+    with pytest.raises(DataError, match="attribute"):
+        make_dataset("x:", Path("x"), ["a"], [Attribute(name, "")], columns)
+
+
 def test_without_a_phrase_for_absence_the_class_stands_alone() -> None:
     assert birds().group_phrases(Attribute("water", "on water"))[:2] == ["landbird", "landbird on water"]
 
@@ -95,7 +104,7 @@ PIXELS = st.floats(0, 4000, width=32)
 @st.composite
 def datasets(draw: st.DrawFn) -> Dataset:
     ids = draw(st.lists(NAMES, min_size=1, max_size=6, unique=True))
-    classes = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    classes = draw(st.lists(NAMES.filter(str.strip), min_size=1, max_size=4, unique=True))
     attributes = [
         Attribute(f"attribute {name}", phrase, absent)
         for name, phrase, absent in draw(

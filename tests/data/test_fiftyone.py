@@ -146,6 +146,72 @@ def test_a_sample_of_no_split_or_two_a_box_that_is_none_and_unknown_names_are_to
         load_fiftyone(boxless, attributes=["seas"])
 
 
+def boxed(root: Path, box: object, *more: Sample) -> Path:
+    found = [{"_cls": "Detection", "label": "gull", "bounding_box": box}, *more]
+    birds = [{**BIRDS[0], "predictions": {"_cls": "Detections", "detections": found}}, *BIRDS[1:]]
+    return write(root, birds)
+
+
+@pytest.mark.parametrize("nowhere", [None, []])
+def test_a_detection_without_a_place_is_passed_over(tmp_path: Path, nowhere: object) -> None:
+    alone = load_fiftyone(boxed(tmp_path / "alone", nowhere), box="predictions")
+    assert alone.table["box"].to_pylist()[0] is None
+    two = load_fiftyone(boxed(tmp_path / "two", nowhere, detected("gull", [0, 0, 0.5, 1])), box="predictions")
+    assert two.table["box"].to_pylist()[0] == [0, 0, 20, 20]
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 0, 1], [0, 0, 1, -1], [0, 0, 1e308, 1], [0, 0, 10**400, 1], [10, 10, 30, 15], ["0", 0, 1, 1], "0011"]
+)
+def test_a_box_without_area_or_in_pixels_is_told(tmp_path: Path, box: object) -> None:
+    with pytest.raises(DataError, match="the box of sample 1"):
+        load_fiftyone(boxed(tmp_path / "set", box), box="predictions")
+
+
+def test_a_box_may_reach_beyond_the_picture(tmp_path: Path) -> None:
+    dataset = load_fiftyone(boxed(tmp_path / "set", [-0.1, 0, 0.6, 1.2]), box="predictions")
+    assert dataset.table["box"].to_pylist()[0] == pytest.approx([-4, 0, 20, 24])
+
+
+def test_files_of_windows_are_read(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", BIRDS)
+    theirs = [{**one, "filepath": one["filepath"].replace("/", "\\")} for one in BIRDS]
+    (root / "samples.json").write_text(json.dumps({"samples": theirs}), encoding="utf-8-sig")
+    dataset = load_fiftyone(root)
+    assert [path.exists() for path in dataset.image_paths()] == [True] * 4
+
+
+def test_a_class_that_is_detections_and_an_attribute_that_some_samples_lack_are_told(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", [*BIRDS[:3], {name: said for name, said in BIRDS[3].items() if name != "has_water"}])
+    assert load_fiftyone(root).attributes == ()
+    with pytest.raises(DataError, match="sample 4 does not say whether it has 'water'"):
+        load_fiftyone(root, attributes=["water"])
+    with pytest.raises(DataError, match="'predictions' of sample 1 holds detections and no class"):
+        load_fiftyone(root, label="predictions")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"ground_truth": classified("\ud83d")}, "no text"),
+        ({"ground_truth": classified(" ")}, "blank"),
+        ({"filepath": "data/\ud83d.jpg"}, "no text"),
+    ],
+)
+def test_names_that_no_file_can_hold_are_told(tmp_path: Path, change: Sample, told: str) -> None:
+    root = write(tmp_path / "set", BIRDS)
+    (root / "samples.json").write_text(
+        json.dumps({"samples": [*({**one, **change} for one in BIRDS[::2]), *BIRDS[1::2]]})
+    )
+    with pytest.raises(DataError, match=told):
+        load_fiftyone(root)
+
+
+def test_a_field_that_is_called_has_and_nothing_else_is_no_attribute(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", [{**one, "has_": True} for one in BIRDS])
+    assert [attribute.name for attribute in load_fiftyone(root).attributes] == ["water"]
+
+
 def test_two_fields_that_would_be_one_attribute_are_refused(tmp_path: Path) -> None:
     both = write(tmp_path / "both", [{**one, "water": False} for one in BIRDS])
     with pytest.raises(DataError, match="'water' and 'has_water' are one attribute"):

@@ -155,9 +155,11 @@ def make_dataset(
         columns: ``id, image, label, split`` and every attribute's column; ``box`` and ``mask`` may be missing.
 
     Raises:
-        DataError: no rows, a label outside the classes, an unknown split, two rows with one id, or an attribute that
-            is named twice or as a base column is.
+        DataError: no rows, a label outside the classes, an unknown split, two rows with one id, a class or attribute
+            without a name that can be written, or an attribute that is named twice or as a base column is.
     """
+    _check_names(spec, "class", classes)
+    _check_names(spec, "attribute", [attribute.name for attribute in attributes])
     named = [attribute.name for attribute in attributes]
     taken = next((name for place, name in enumerate(named) if name in (*BASE_SCHEMA.names, *named[:place])), None)
     if taken is not None:
@@ -182,6 +184,15 @@ def make_dataset(
         schema = schema.append(pa.field(attribute.name, pa.bool_(), nullable=False))
     table = pa.table({field.name: pa.array(filled[field.name], type=field.type) for field in schema}, schema=schema)
     return Dataset(spec, root, tuple(classes), tuple(attributes), table)
+
+
+def _check_names(spec: str, what: str, names: Sequence[str]) -> None:
+    """Refuse names that no prompt and no file can hold: blank ones, and halves of a surrogate pair."""
+    for name in names:
+        if not name.strip():
+            raise DataError(f"a name of a {what} is blank ({name!r})", where=spec, now="give it a name")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"the {what} {name!r} is no text", where=spec, now="rename it")
 
 
 def to_arrow(dataset: Dataset) -> pa.Table:

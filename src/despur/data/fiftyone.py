@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import isfinite
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from despur.data.examples import BASE_SCHEMA, Box, Dataset, make_dataset
@@ -24,6 +23,10 @@ LABEL = "ground_truth"
 
 HAS = "has_"
 """Before an attribute's name in the field that says whether an image has it."""
+
+FARTHEST = 2.0
+"""Shares of the image up to which a number of a box is taken for one: boxes may reach beyond the picture, pixels do not
+count as shares."""
 
 Sample = dict[str, Any]
 
@@ -42,7 +45,8 @@ def load_fiftyone(
     Args:
         root: holds ``samples.json``.
         label: field of each sample's ``Classification``.
-        box: field of ``Detections`` whose first one that is labelled as the class is the object; None: no boxes.
+        box: field of ``Detections`` whose first one that is labelled as the class and has a place is the object; None:
+            no boxes.
         attributes: tags, or labels of detections in any field, that are attributes besides the dataset's fields of yes
             and no (of which "has_" before a name is left off).
         seed: draws the splits where no sample has a tag that names one.
@@ -80,7 +84,7 @@ def _samples(file: Path) -> list[Sample]:
     if not file.is_file():
         raise DataError("there is no such file", where=file, now="name the folder of a FiftyOneDataset export")
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"it does not read as JSON ({error})", where=file, now="export the dataset again") from error
     samples = told.get("samples") if isinstance(told, dict) else None
@@ -94,6 +98,12 @@ def _samples(file: Path) -> list[Sample]:
 def _class_of(file: Path, number: int, sample: Sample, field: str) -> str:
     value = sample.get(field)
     if not (isinstance(value, dict) and isinstance(value.get("label"), str)):
+        if isinstance(value, dict) and "detections" in value:
+            raise DataError(
+                f"{field!r} of sample {number} holds detections and no class",
+                where=file,
+                now="name a field of Classification, label=FIELD",
+            )
         known = sorted(name for name, one in sample.items() if isinstance(one, dict) and "label" in one)
         raise DataError(
             f"sample {number} has no class in {field!r}",
@@ -108,6 +118,10 @@ def _image(file: Path, root: Path, number: int, sample: Sample) -> str:
     path = sample.get("filepath")
     if not isinstance(path, str) or not path:
         raise DataError(f"sample {number} has no filepath", where=file, now="export the dataset again")
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise DataError(f"the filepath of sample {number} is no text ({path!r})", where=file, now="export it again")
+    if "\\" in path and not (root / path).exists():  # exported on Windows
+        path = PureWindowsPath(path).as_posix()
     return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 
@@ -146,7 +160,7 @@ def _yes_or_no(file: Path, samples: Sequence[Sample]) -> dict[str, list[bool]]:
     names = [
         name
         for name in samples[0]
-        if name.removeprefix(HAS) not in BASE_SCHEMA.names
+        if name.removeprefix(HAS) not in ("", *BASE_SCHEMA.names)
         and all(isinstance(sample.get(name), bool) for sample in samples)
     ]
     for name in names:
@@ -168,6 +182,13 @@ def _shown(file: Path, samples: Sequence[Sample], name: str) -> list[bool]:
         name in _tags(sample) or any(one.get("label") == name for one in _detections(sample)) for sample in samples
     ]
     if not any(shown):
+        told = [isinstance(sample.get(name, sample.get(f"{HAS}{name}")), bool) for sample in samples]
+        if any(told):
+            raise DataError(
+                f"sample {told.index(False) + 1} does not say whether it has {name!r}",
+                where=file,
+                now="give the field a value of yes or no in every sample",
+            )
         labels = {str(one.get("label")) for sample in samples for one in _detections(sample)}
         known = sorted(labels | {tag for sample in samples for tag in _tags(sample)})
         raise DataError(f"no sample has a tag or detection {name!r}", where=file, now=nearest(name, known))
@@ -181,15 +202,26 @@ def _boxes(
         raise DataError(f"no sample has detections in {field!r}", where=file, now="name a field of Detections")
     boxes: list[Box | None] = []
     for number, (sample, name, image) in enumerate(zip(samples, names, images, strict=True), start=1):
-        found = next((one for one in _detections(sample, field) if one.get("label") == name), None)
-        boxes.append(None if found is None else _box(file, number, found.get("bounding_box"), root / image))
+        placed = [
+            one["bounding_box"] for one in _detections(sample, field) if one.get("label") == name and _placed(one)
+        ]
+        boxes.append(_box(file, number, placed[0], root / image) if placed else None)
     return boxes
+
+
+def _placed(detection: Sample) -> bool:
+    """Whether it says where it is; FiftyOne lets a detection be without."""
+    return detection.get("bounding_box") not in (None, [])
 
 
 def _box(file: Path, number: int, shares: Any, image: Path) -> Box | None:
     """A box in pixels; None where the image cannot be read, which is told where it is embedded."""
-    if not (isinstance(shares, list) and len(shares) == 4 and all(_is_number(one) for one in shares)):
-        raise DataError(f"the box of sample {number} is {shares!r}", where=file, now="it should be four numbers")
+    if not (isinstance(shares, list) and len(shares) == 4 and all(map(_is_share, shares)) and min(shares[2:]) > 0):
+        raise DataError(
+            f"the box of sample {number} is {shares!r}",
+            where=file,
+            now="it should be four numbers: left, top, width and height as shares of the image",
+        )
     try:
         width, height = upright_size(image)
     except UnreadableImage:
@@ -198,5 +230,5 @@ def _box(file: Path, number: int, shares: Any, image: Path) -> Box | None:
     return left * width, top * height, (left + wide) * width, (top + high) * height
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FARTHEST
