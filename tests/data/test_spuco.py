@@ -77,3 +77,10 @@ def test_a_folder_without_splits_or_no_folder_is_told(tmp_path: Path) -> None:
         load_spuco(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         load_spuco(tmp_path / "nowhere")
+
+
+def test_a_value_of_which_no_image_is_unpacked_is_told(tmp_path: Path) -> None:
+    plant(tmp_path, BIRDS)
+    (tmp_path / "train" / "landbirds" / "desert").mkdir()
+    with pytest.raises(DataError, match="no folder 'desert' of a class holds an image"):
+        load_spuco(tmp_path)

@@ -92,3 +92,11 @@ def test_what_is_not_as_written_is_told(tmp_path: Path, row: str, told: str) -> 
     file = write(tmp_path / "metadata_metashift.csv", [*ROWS, row])
     with pytest.raises(DataError, match=told):
         load_subpopbench(file)
+
+
+def test_a_folder_and_a_table_without_rows_are_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "metadata_metashift.csv", [])
+    with pytest.raises(DataError, match=r"it is a folder; name the table in it \(metadata_metashift.csv\)"):
+        load_subpopbench(tmp_path)
+    with pytest.raises(DataError, match="it lists no images"):
+        load_subpopbench(file)

@@ -40,6 +40,7 @@ def test_read_back_it_is_the_same_dataset(finished: Embedded, tmp_path: Path) ->
         assert back.table[column].to_pylist() == whole.table[column].to_pylist()
     boxes = zip(back.table["box"].to_pylist(), whole.table["box"].to_pylist(), strict=True)
     assert all(found == pytest.approx(known, abs=1e-3) for found, known in boxes)
+    assert str(whole.root) not in (tmp_path / "out" / "metadata.json").read_text()
     pictures = zip(back.image_paths(), whole.image_paths(), strict=True)
     assert all(copied.read_bytes() == original.read_bytes() for copied, original in pictures)
 

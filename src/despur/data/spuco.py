@@ -33,7 +33,7 @@ def load_spuco(root: Path, *, classes: Sequence[str] = (), values: Sequence[str]
         values: names of the spurious values, in the sorted order of their folders; empty: the folders'.
 
     Raises:
-        DataError: no such folder, no images of a split or class, or another number of names than of folders.
+        DataError: no such folder, no images of a split, class or value, or another number of names than of folders.
     """
     root = absolute(root)
     spec = f"spuco:{root}"
@@ -45,6 +45,11 @@ def load_spuco(root: Path, *, classes: Sequence[str] = (), values: Sequence[str]
         raise DataError("it holds no split of CLASS/VALUE folders", where=spec, now="name the folder that holds train/")
     folders_of_classes = sorted({name for _, name, _, _ in found})
     folders_of_values = sorted({name for _, _, name, _ in found})
+    empty = next((name for name in folders_of_values if not any(cell[3] for cell in found if cell[2] == name)), None)
+    if empty is not None:
+        raise DataError(
+            f"no folder {empty!r} of a class holds an image", where=spec, now="unpack its images, or remove the folders"
+        )
     named_classes = list(classes) or [CLASS_NAMES.get(name, name.replace("_", " ")) for name in folders_of_classes]
     named_values = list(values) or folders_of_values
     _check_number(spec, "classes", named_classes, folders_of_classes)

@@ -56,9 +56,14 @@ def load_subpopbench(
     """
     file = absolute(file)
     spec = f"subpopbench:{file}"
+    if file.is_dir():
+        there = ", ".join(sorted(table.name for table in file.glob("*.csv"))[:10])
+        raise DataError("it is a folder", where=spec, now=f"name the table in it ({there or 'there is none'})")
     table = read_delimited(file)
     check_columns(file, table.column_names, COLUMNS, expected=f"columns: {', '.join(COLUMNS)}")
     rows = [row for row in table.select(list(COLUMNS)).to_pylist() if row["split"] not in LEFT_OUT]
+    if not rows:
+        raise DataError("it lists no images", where=file, now="fetch it again")
     known = KNOWN.get(file.name, _Known((), ()))
     root = file.parent / known.images
     named_classes, labels = _named(file, "y", [row["y"] for row in rows], tuple(classes) or known.classes, "classes")

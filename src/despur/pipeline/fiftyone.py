@@ -34,6 +34,7 @@ from despur.pipeline.chosen import chosen_run
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.explaining import DETECTIONS
 from despur.pipeline.exporting import new_folder
+from despur.pipeline.naming import without_folders
 from despur.pipeline.training import load_runs, run_names
 from despur.workspace import read_parquet
 
@@ -95,7 +96,10 @@ def write_fiftyone(
             final = folder.absolute() / MAPS
             for sample, file in zip(samples, _write_maps(embedded, runs[explained], dataset, temporary), strict=True):
                 sample[f"map_{field_name(explained)}"] = {"_cls": "Heatmap", "map_path": str(final / file)}
-        about = {"media_type": "image", "info": {"dataset": whole.spec, "classes": list(whole.classes)}}
+        about = {
+            "media_type": "image",
+            "info": {"dataset": without_folders(whole.spec), "classes": list(whole.classes)},
+        }
         (temporary / "metadata.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
         (temporary / SAMPLES).write_text(json.dumps({"samples": samples}, ensure_ascii=False), encoding="utf-8")
     return Written(folder, len(samples), tuple(runs), explained)
