@@ -65,7 +65,7 @@ CANDIDATES: Mapping[str, Method] = {
     "group-dro, blended": replace(
         GROUP_DRO,
         name="group-dro, blended",
-        options=WISE_FT.options,
+        options={**GROUP_DRO.options, **WISE_FT.options},
         state=lambda start, heads: {**GROUP_DRO.state(start, heads), **WISE_FT.state(start, heads)},
         shown=WISE_FT.shown,
     ),

@@ -14,6 +14,7 @@ from despur.errors import DespurError, ModelError, SettingsError, TrainingError
 from despur.mitigate import METHODS, TrainSettings, find_method, method_from_losses, train
 from despur.mitigate.methods.group_dro import exponentiated, group_means
 from despur.mitigate.study import Examples, Study
+from despur.mitigate.tuning import search_space
 
 
 def without_group(study: Study, *groups: int) -> Study:
@@ -85,6 +86,16 @@ def test_group_dro_s_weights_follow_a_sequence_computed_by_hand() -> None:
         grown = [weight * exp(0.01 * loss) for weight, loss in zip(by_hand, losses, strict=True)]
         by_hand = [weight / sum(grown) for weight in grown]
     assert weights[0].tolist() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_group_dro_s_step_is_an_option_that_runs_of_a_stack_may_differ_in(study: Study) -> None:
+    steps = [TrainSettings(learning_rate=0.1, epochs=2, batch_size=16, options={"group_step": step}) for step in (0, 5)]
+    still, moved = train(study, METHODS["group-dro"], steps)
+    (alone,) = train(study, METHODS["group-dro"], steps[1])
+    assert not torch.equal(still.heads["image.weight"], moved.heads["image.weight"])
+    torch.testing.assert_close(moved.heads["image.weight"], alone.heads["image.weight"], rtol=0, atol=1e-10)
+    assert METHODS["group-dro"].with_options(TrainSettings()).options == {"group_step": 0.01}  # the paper's
+    assert "options.group_step" in search_space(METHODS["group-dro"], TrainSettings())
 
 
 def test_group_weights_stay_finite_however_large_a_loss_is() -> None:

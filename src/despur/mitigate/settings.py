@@ -37,7 +37,6 @@ class TrainSettings(BaseModel):
         train_text: train the text projection too.
         train_temperature: train τ too.
         selection: the validation accuracy whose best epoch is kept.
-        group_step: step size of Group DRO's weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +57,6 @@ class TrainSettings(BaseModel):
     train_text: bool = True
     train_temperature: bool = True
     selection: Selection = "worst-group"
-    group_step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
 
     @classmethod
     def checked(cls, base: TrainSettings | None = None, **changes: object) -> TrainSettings:
