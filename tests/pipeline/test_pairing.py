@@ -14,7 +14,7 @@ from despur.errors import WorkspaceError
 from despur.pipeline import MitigateSettings, mitigate_stage
 from despur.pipeline.detecting import SearchSettings, detect_stage
 from despur.pipeline.embedded import Embedded
-from despur.pipeline.pairing import SpuriousPair, judged_pairs, pair_warnings, presence_of
+from despur.pipeline.pairing import MANY_STRUCK, SpuriousPair, judged_pairs, pair_warnings, presence_of
 from despur.pipeline.studying import make_paired_study, make_study
 from despur.pipeline.training import load_runs
 from despur.review.events import Action, now
@@ -81,7 +81,28 @@ def test_verdicts_that_contradict_each_other_are_told_and_left_out(embedded: Emb
     judge(embedded, "bob", "waterbird", "healthy")
     judged = judged_pairs(embedded.workspace)
     assert [pair.class_name for pair in judged.spurious] == ["landbird"]
-    assert pair_warnings(embedded.workspace) == ["judges differ on waterbird and water; nothing is done about it"]
+    assert pair_warnings(embedded) == ["judges differ on waterbird and water; nothing is done about it"]
+
+
+def test_strikes_are_held_against_what_was_seen_in_their_own_class(embedded: Embedded) -> None:
+    dataset = embedded.dataset
+    water = np.array(dataset.table["water"].to_pylist())
+    waterbirds, landbirds = (np.flatnonzero(water & (dataset.labels == label)) for label in (1, 0))
+    assert len(landbirds) > 2
+    for name in ("landbird", "waterbird"):
+        judge(embedded, "ann", name, "spurious")
+    # So few that they would be lost among the sightings in both classes.
+    few = 1 + int(MANY_STRUCK * len(landbirds))
+    assert few <= MANY_STRUCK * (len(landbirds) + len(waterbirds))
+    store = VerdictStore(embedded.workspace.path(VERDICTS))
+    for row in landbirds[:few]:
+        what = {"kind": "strike", "who": "ann", "class_name": "landbird", "attribute": "water", "at": now()}
+        store.add(Action.model_validate({**what, "image": dataset.ids[row]}))
+    store.close()
+    (warning,) = pair_warnings(embedded)
+    assert warning.startswith(
+        f"{few} images were struck out for landbird and water, which was seen in {len(landbirds)} "
+    )
 
 
 def test_groups_from_a_faultless_detector_are_the_attribute_s(embedded: Embedded) -> None:

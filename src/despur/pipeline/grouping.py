@@ -158,7 +158,7 @@ def group_warnings(embedded: Embedded, attribute: str | None = None, chosen: str
     by_verdicts = groups_of(embedded, chosen, attribute) in BY_VERDICTS
     return [
         *small_groups(grouping, embedded.dataset.split_rows("val")),
-        *(pair_warnings(embedded.workspace) if by_verdicts else []),
+        *(pair_warnings(embedded) if by_verdicts else []),
     ]
 
 

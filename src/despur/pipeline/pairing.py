@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,24 +172,30 @@ def pairs_state(workspace: Workspace) -> list[object]:
     return [[pair.class_name, pair.attribute, sorted(pair.struck)] for pair in judged_pairs(workspace).spurious]
 
 
-def pair_warnings(workspace: Workspace) -> list[str]:
+def pair_warnings(embedded: Embedded) -> list[str]:
     """What may make a workspace's groups wrong: pairs that judges differ on, and sightings that were struck out.
 
+    A pair's groups are of its class's images, and so are its strikes: they are held against sightings in that class.
+
     Raises:
-        WorkspaceError: no pair is called spurious.
+        WorkspaceError: as :func:`spurious_pairs`.
     """
-    judged = judged_pairs(workspace)
+    judged, dataset = judged_pairs(embedded.workspace), embedded.dataset
+    check_pairs(embedded, judged.spurious)
     warnings = [
         f"judges differ on {name} and {attribute}; nothing is done about it" for name, attribute in judged.disputed
     ]
-    table = read_parquet(detections_path(workspace)).select(["id", "phrase"])
-    for pair in judged.spurious:
-        seen = len(table.filter(pc.field("phrase") == pair.attribute)["id"].unique())
+    as_detected = [replace(pair, struck=frozenset()) for pair in judged.spurious]
+    shown = presence_in(embedded, as_detected) > 0
+    ids = np.array(dataset.ids)
+    for pair, seen_in in zip(judged.spurious, shown.T, strict=True):
+        own = dataset.labels == dataset.classes.index(pair.class_name)
+        seen, struck = int((own & seen_in).sum()), len(pair.struck.intersection(ids[own].tolist()))
         if not seen:
-            warnings.append(f"{pair.attribute} was seen in no image, so that {pair.class_name} has one group alone")
-        elif len(pair.struck) > MANY_STRUCK * seen:
+            warnings.append(f"{pair.attribute} was seen in no image of {pair.class_name}, which has one group alone")
+        elif struck > MANY_STRUCK * seen:
             warnings.append(
-                f"{len(pair.struck)} images were struck out for {pair.class_name} and {pair.attribute}, which was seen "
-                f"in {seen:,}: groups by this detector may be wrong often enough to change the result"
+                f"{struck} images were struck out for {pair.class_name} and {pair.attribute}, which was seen in "
+                f"{seen:,} of that class: groups by this detector may be wrong often enough to change the result"
             )
     return warnings
