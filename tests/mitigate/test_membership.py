@@ -82,6 +82,17 @@ def test_draws_are_even_over_the_groups_of_all_pairs() -> None:
     assert counts.tolist() == pytest.approx([1.0, 1.5, 1.5, 1.0, 1.0, 1.0], abs=0.05)
 
 
+def test_soft_groups_are_drawn_evenly_and_their_images_by_share() -> None:
+    presence = torch.tensor([[0.9], [0.1], [0.0], [0.5], [0.5], [0.2]])
+    groups, shares = pair_groups(torch.tensor([0, 0, 0, 1, 1, 1]), presence, [0], 2)
+    assert shares is not None
+    drawn = group_balanced(groups, 90_000, torch.Generator().manual_seed(0), shares)
+    counts = torch.bincount(drawn, minlength=6) / 30_000
+    # Three groups: without (shares 0.1, 0.9 and 1, of 2), with (0.9 and 0.1, of 1), and the other class.
+    expected = [0.1 / 2 + 0.9 / 1, 0.9 / 2 + 0.1 / 1, 1 / 2, 1 / 3, 1 / 3, 1 / 3]
+    assert counts.tolist() == pytest.approx(expected, abs=0.02)
+
+
 def with_pairs(study: Study, likely: float = 1.0) -> Study:
     """The small study under two pairs that say what its one attribute says."""
 

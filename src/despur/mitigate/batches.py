@@ -18,23 +18,38 @@ DRAW_WEIGHTS = "draw_weights"
 MEMBERS = "members"
 """Name in a method's state: indices of the training images that there are for a run; as many in each run."""
 
-Sampler = Callable[[Int[Tensor, "images *slots"], int, torch.Generator], Int[Tensor, "draws"]]
-"""Group of each image, how many to draw, and the run's generator, to indices of images."""
+Sampler = Callable[
+    [Int[Tensor, "images *slots"], int, torch.Generator, Float[Tensor, "images *slots"] | None], Int[Tensor, "draws"]
+]
+"""Group of each image, how many to draw, the run's generator, and how much an image belongs to each group (None:
+wholly), to indices of images."""
 
 
-def shuffled(groups: Int[Tensor, "images *slots"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
+def shuffled(
+    groups: Int[Tensor, "images *slots"],
+    draws: int,
+    generator: torch.Generator,
+    shares: Float[Tensor, "images *slots"] | None = None,
+) -> Int[Tensor, "draws"]:
     """Every image at most once, in random order."""
     return torch.randperm(groups.shape[0], generator=generator)[:draws]
 
 
 def group_balanced(
-    groups: Int[Tensor, "images *slots"], draws: int, generator: torch.Generator
+    groups: Int[Tensor, "images *slots"],
+    draws: int,
+    generator: torch.Generator,
+    shares: Float[Tensor, "images *slots"] | None = None,
 ) -> Int[Tensor, "draws"]:
     """Every draw from a group that is uniformly random among those with images, and uniformly within it, with
-    replacement: the sampler of Group DRO (Sagawa et al. 2020). An image of several groups may be drawn for each."""
+    replacement: the sampler of Group DRO (Sagawa et al. 2020). An image of several groups may be drawn for each; where
+    it belongs to them in shares, in proportion to these."""
     if groups.ndim == 2:
         images, slots = (groups >= 0).nonzero(as_tuple=True)
-        return images[group_balanced(groups[images, slots], draws, generator)]
+        own = None if shares is None else shares[images, slots]
+        return images[group_balanced(groups[images, slots], draws, generator, own)]
+    if shares is not None:
+        return _balanced_by_share(groups, draws, generator, shares.double())
     sizes = torch.bincount(groups)
     # By hand rather than by torch.multinomial, which takes at most 2^24 images.
     order = groups.argsort(stable=True)
@@ -43,6 +58,21 @@ def group_balanced(
     group = filled[torch.randint(filled.shape[0], (draws,), generator=generator)]
     within = (torch.rand(draws, generator=generator, dtype=torch.float64) * sizes[group]).long()
     return order[first[group] + within]
+
+
+def _balanced_by_share(
+    groups: Int[Tensor, "images"], draws: int, generator: torch.Generator, shares: Float[Tensor, "images"]
+) -> Int[Tensor, "draws"]:
+    order = groups.argsort(stable=True)
+    edges = torch.cat([shares.new_zeros(1), shares[order].cumsum(0)])
+    last = torch.bincount(groups).cumsum(0)
+    first = torch.cat([last.new_zeros(1), last[:-1]])
+    filled = (edges[last] > edges[first]).nonzero().squeeze(-1)
+    group = filled[torch.randint(filled.shape[0], (draws,), generator=generator)]
+    within = torch.rand(draws, generator=generator, dtype=torch.float64)
+    points = edges[first[group]].lerp(edges[last[group]], within)
+    place = torch.searchsorted(edges, points, right=True) - 1
+    return order[place.clamp(first[group], last[group] - 1)]
 
 
 def weighted(weights: Float[Tensor, "images"], draws: int, generator: torch.Generator) -> Int[Tensor, "draws"]:
@@ -92,6 +122,7 @@ class Batches:
         templates: how many there are.
         generators: one a run, on the CPU, so that a run draws the same on every device and in every stack.
         members: for each run the images that there are; None: all.
+        shares: how much an image belongs to each of its groups; None: wholly.
         within: images that are drawn together, one window of :func:`windows` after the other, each window as many times
             as it has images; None: all at once.
     """
@@ -107,6 +138,7 @@ class Batches:
         generators: Sequence[torch.Generator],
         members: Int[Tensor, "runs members"] | None = None,
         within: int | None = None,
+        shares: Float[Tensor, "images slots"] | None = None,
     ) -> None:
         count = labels.shape[0] if members is None else members.shape[1]
         self.images = min(batch_size, count)
@@ -114,6 +146,7 @@ class Batches:
         self._members = None if members is None else members.cpu()
         self._labels, self._groups = labels, groups
         self._groups_here = groups.cpu()
+        self._shares_here = None if shares is None else shares.cpu()
         self._templates = templates
         self._sampler = sampler
         self._generators = generators
@@ -161,5 +194,8 @@ class Batches:
         if weights is not None:
             drawn = weighted(weights if images is None else weights[images], draws, generator)
         else:
-            drawn = self._sampler(self._groups_here if images is None else self._groups_here[images], draws, generator)
+            groups, shares = self._groups_here, self._shares_here
+            if images is not None:
+                groups, shares = groups[images], None if shares is None else shares[images]
+            drawn = self._sampler(groups, draws, generator, shares)
         return drawn if images is None else images[drawn]

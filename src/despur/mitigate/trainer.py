@@ -241,6 +241,7 @@ class _Stack:
             generators=generators,
             members=kept.pop(MEMBERS, None),
             within=settings.shuffle_within,
+            shares=study.train.shares,
         )
         counts = torch.zeros(runs, dtype=torch.int64, device=like.device)
         self.state = TrainingState(
