@@ -41,6 +41,17 @@ def test_ten_steps_of_a_plain_loop_bring_images_of_a_class_together() -> None:
     assert totals[-1] < totals[0] - 0.5
 
 
+def test_a_temperature_may_be_a_number() -> None:
+    embedded = F.normalize(torch.randn(6, 4, dtype=torch.float64), dim=-1)
+    labels, scale = torch.arange(6) % 2, torch.tensor(14.3, dtype=torch.float64)
+    prompts = F.normalize(torch.randn(3, 2, 4), dim=-1)
+    assert losses.similarities(embedded, embedded, 14.3).equal(losses.similarities(embedded, embedded, scale))
+    for loss in (losses.contrastive_image_loss, losses.spurious_image_loss):
+        assert loss(embedded, labels, 14.3) == loss(embedded, labels, scale)
+    for loss in (losses.contrastive_language_loss, losses.spurious_language_loss):
+        torch.testing.assert_close(loss(prompts, 14.3), loss(prompts, scale.float()))
+
+
 def test_a_lightning_module_trains_on_our_losses_and_logs_our_metric(tmp_path: Path) -> None:
     """Two features: the class, and a shortcut that agrees with it on nine images of ten."""
     generator = torch.Generator().manual_seed(0)

@@ -130,6 +130,24 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         AdjustedAverageAccuracy([0, 0])
 
 
+def test_a_group_beyond_those_that_there_are_is_told_and_counts_nowhere() -> None:
+    metric = WorstGroupAccuracy(groups=2)
+    one = torch.tensor([1])
+    metric.update(one, one, one)
+    with pytest.raises(SettingsError, match="an image is in group 4; groups are 0 to 1, or -1"):
+        metric.update(one, one, torch.tensor([4]))
+    assert metric.rates().nan_to_num(-1).tolist() == [-1, 1]
+
+
+def test_a_batch_without_images_changes_nothing() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    worst, overlap = WorstGroupAccuracy(groups=2), AdjustedIoU()
+    worst.update(torch.zeros(0, 2), none, none)
+    overlap.update(torch.zeros(0, 2, 3, 3), torch.zeros(0, 3, 3, dtype=torch.bool), none)
+    assert worst.compute().isnan()
+    assert overlap.compute().isnan()
+
+
 @pytest.mark.parametrize("name", ["AdjustedAverageAccuracy", "AdjustedIoU", "WorstGroupAccuracy"])
 def test_without_torchmetrics_a_class_says_in_a_sentence_how_to_get_it(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -46,12 +46,18 @@ class _GroupHits(Metric):
             preds: logits, or the classes predicted.
             target: class of each image.
             groups: group of each image, in [0, groups); -1: in none, so that the image counts nowhere.
+
+        Raises:
+            SettingsError: a group lies beyond those that there are.
         """
         chosen = preds.argmax(-1) if preds.ndim == target.ndim + 1 else preds
         inside = groups >= 0
         count = len(self.sizes)
+        counted = torch.bincount(groups[inside], minlength=count)
+        if len(counted) > count:
+            raise SettingsError(f"an image is in group {len(counted) - 1}", now=f"groups are 0 to {count - 1}, or -1")
         # Never in place: a state may come out of Lightning's inference mode.
-        self.sizes = self.sizes + torch.bincount(groups[inside], minlength=count)
+        self.sizes = self.sizes + counted
         self.hits = self.hits + torch.bincount(groups[inside & (chosen == target)], minlength=count)
 
     def rates(self) -> Float[Tensor, "groups"]:

@@ -51,10 +51,15 @@ def same_label_pairs(labels: Int[Tensor, "*runs members"], dtype: torch.dtype = 
 def similarities(
     anchors: Float[Tensor, "*runs anchors dim"],
     others: Float[Tensor, "*runs others dim"],
-    inverse_temperature: Float[Tensor, "*runs"],
+    inverse_temperature: Float[Tensor, "*runs"] | float,
 ) -> Float[Tensor, "*runs anchors others"]:
     """Inner products of unit embeddings over τ."""
-    return (anchors @ others.mT) * inverse_temperature[..., None, None]
+    return (anchors @ others.mT) * _scale(inverse_temperature, anchors)[..., None, None]
+
+
+def _scale(inverse_temperature: Float[Tensor, "*runs"] | float, like: Tensor) -> Float[Tensor, "*runs"]:
+    """A number in place of a tensor is a temperature that is not trained."""
+    return inverse_temperature if isinstance(inverse_temperature, Tensor) else like.new_tensor(inverse_temperature)
 
 
 def _full_precision(similarity: Tensor) -> Tensor:
@@ -96,23 +101,23 @@ def cross_group_similarity(
 def _within(
     members: Float[Tensor, "*runs members dim"],
     labels: Int[Tensor, "*runs members"],
-    inverse_temperature: Float[Tensor, "*runs"],
+    inverse_temperature: Float[Tensor, "*runs"] | float,
 ) -> Float[Tensor, "*runs"]:
-    similarity = _full_precision(self_similarity(members, inverse_temperature))
+    similarity = _full_precision(self_similarity(members, _scale(inverse_temperature, members)))
     return contrast(similarity, same_label_pairs(labels, similarity.dtype))
 
 
 def contrastive_image_loss(
     images: Float[Tensor, "*runs images dim"],
     labels: Int[Tensor, "*runs images"],
-    inverse_temperature: Float[Tensor, "*runs"],
+    inverse_temperature: Float[Tensor, "*runs"] | float,
 ) -> Float[Tensor, "*runs"]:
     """L_vc, Eq. 2: images of a class together, images of different classes apart."""
     return _within(images, labels, inverse_temperature)
 
 
 def contrastive_language_loss(
-    prompts: Float[Tensor, "*runs templates classes dim"], inverse_temperature: Float[Tensor, "*runs"]
+    prompts: Float[Tensor, "*runs templates classes dim"], inverse_temperature: Float[Tensor, "*runs"] | float
 ) -> Float[Tensor, "*runs"]:
     """L_lc, Eq. 3: a class's prompts together over all templates, prompts of different classes apart."""
     return _within(prompts.flatten(-3, -2), prompt_labels(prompts), inverse_temperature)
@@ -121,14 +126,14 @@ def contrastive_language_loss(
 def spurious_image_loss(
     images: Float[Tensor, "*runs images dim"],
     groups: Int[Tensor, "*runs images"],
-    inverse_temperature: Float[Tensor, "*runs"],
+    inverse_temperature: Float[Tensor, "*runs"] | float,
 ) -> Float[Tensor, "*runs"]:
     """L_vs, Eq. 4: images of a group (same class, same attribute value) together, away from all other images."""
     return _within(images, groups, inverse_temperature)
 
 
 def spurious_language_loss(
-    prompts: Float[Tensor, "*runs templates groups dim"], inverse_temperature: Float[Tensor, "*runs"]
+    prompts: Float[Tensor, "*runs templates groups dim"], inverse_temperature: Float[Tensor, "*runs"] | float
 ) -> Float[Tensor, "*runs"]:
     """L_ls, Eq. 5: a group's prompts ("waterbird on water") together, prompts of different groups apart."""
     return _within(prompts.flatten(-3, -2), prompt_labels(prompts), inverse_temperature)
