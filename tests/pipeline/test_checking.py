@@ -60,6 +60,12 @@ def test_what_was_not_measured_does_not_pass() -> None:
     assert not check_metrics(Thresholds(min_aiou=0.1), {**METRICS, "aiou": None})[0].passed
 
 
+def test_a_run_that_names_no_other_classes_is_not_held_to_those_that_were_repaired() -> None:
+    came = {"accuracy": {"average": 0.9}, "retained": {"classes": 2, "images": 6, "before": 0.8, "after": 0.8}}
+    (check,) = check_metrics(Thresholds(min_retained=0.5), {**METRICS, "retained": None}, came)
+    assert (check.value, check.passed) == (None, False)
+
+
 def test_no_threshold_is_a_mistake_and_no_success() -> None:
     with pytest.raises(SettingsError, match="no threshold is given"):
         check_metrics(Thresholds(), METRICS)

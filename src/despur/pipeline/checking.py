@@ -36,7 +36,8 @@ class Thresholds(BaseModel):
         min_aiou: mean AIoU over images.
         min_aiou_worst_group: the same over the worst group.
         min_retained: accuracy over that of the model as it came: on classes that were not repaired where these were
-            measured (``evaluate --retain``), else the average on those that were.
+            measured (``evaluate --retain``), else the average on those that were; not measured where the others were
+            asked and the run names none of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +101,8 @@ def _retained(metrics: Mapping[str, Any], before: Mapping[str, Any]) -> float | 
     elsewhere = metrics.get("retained")
     if elsewhere is not None:
         return elsewhere["after"] / elsewhere["before"] if elsewhere["before"] else None
+    if before.get("retained") is not None:
+        return None  # other classes were asked, and this run names none of them
     was = before["accuracy"]["average"] if before else 0.0
     return metrics["accuracy"]["average"] / was if was else None
 
