@@ -9,7 +9,7 @@ import pytest
 
 from despur.mitigate import Run, TrainSettings
 from despur.mitigate.settings import Selection
-from despur.pipeline.chosen import best_method, best_on_validation, best_run, unhelped
+from despur.pipeline.chosen import best_method, best_on_validation, best_run, of_other_groups, unhelped
 
 
 def run_of(
@@ -20,9 +20,11 @@ def run_of(
     seed: int = 0,
     selection: Selection = "worst-group",
     diverged: int | None = None,
+    groups: Sequence[str] = (),
 ) -> Run:
     """A run whose last epoch is the one that was kept."""
-    history = pa.table({"worst_group": worst, "average": average})
+    of_groups = {f"accuracy/{group}": worst for group in groups}
+    history = pa.table({"worst_group": worst, "average": average, **of_groups})
     return Run(method, "water", seed, TrainSettings(selection=selection), {}, len(worst) - 1, history, diverged, 0.0)
 
 
@@ -58,6 +60,21 @@ def test_runs_that_were_selected_without_groups_are_told_apart_without_groups() 
         "group-dro-seed0": run_of("group-dro", [0.5, 0.9], [0.8, 0.9]),
     }
     assert best_method(runs) == "erm"
+
+
+def test_a_run_that_was_selected_by_other_groups_is_not_the_best_by_them() -> None:
+    judged, classes = ("gull with sea", "gull without sea"), ("gull", "owl")
+    runs = {
+        "pretrained": run_of("pretrained", [0.5], [0.8], groups=judged),
+        "erm-seed0": run_of("erm", [0.5, 0.9], [0.8, 0.9], groups=classes),
+        "jtt-seed0": run_of("jtt", [0.5, 0.6], [0.8, 0.9], groups=judged),
+    }
+    assert best_run(runs) == "jtt-seed0"
+    (said,) = of_other_groups(runs)
+    assert said.endswith("not chosen from: ERM")
+    del runs["jtt-seed0"]
+    assert best_run(runs) == "erm-seed0"
+    assert of_other_groups(runs) == []
 
 
 @pytest.mark.parametrize(("worst", "sentences"), [(0.4, 1), (0.5, 1), (0.51, 0)])

@@ -30,8 +30,38 @@ def validation_score(run: Run, selection: Selection) -> float:
     return float(run.history[column][run.best_epoch].as_py())
 
 
+def _validation_groups(run: Run) -> set[str]:
+    """The groups whose validation accuracies a run's history holds."""
+    return {name for name in run.history.column_names if name.startswith("accuracy/")}
+
+
+def of_these_groups(runs: Mapping[str, Run]) -> dict[str, Run]:
+    """The runs that can be compared on validation: the worst of other groups is another measure.
+
+    The pre-trained model is measured anew with every training, so that its groups are those of the last one. All runs
+    where it has no company in them.
+    """
+    if PRETRAINED.name not in runs:
+        return dict(runs)
+    last = _validation_groups(runs[PRETRAINED.name])
+    alike = {name: run for name, run in runs.items() if _validation_groups(run) == last}
+    return alike if len(alike) > 1 else dict(runs)
+
+
+def of_other_groups(runs: Mapping[str, Run]) -> list[str]:
+    """A sentence that names the methods that :func:`of_these_groups` leaves out; or none."""
+    left_out = runs.keys() - of_these_groups(runs).keys()
+    titles = dict.fromkeys(find_method(run.method).title for name, run in runs.items() if name in left_out)
+    what = "selected by other groups than were told last, and so not chosen from"
+    return [f"{what}: {', '.join(titles)}"] if titles else []
+
+
 def scores_by_method(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Validation score of every trained method, mean over its sound seeds; methods without one are left out."""
+    """Validation score of every trained method, mean over its sound seeds; methods without one are left out.
+
+    So are those that were selected by other groups, see :func:`of_these_groups`.
+    """
+    runs = of_these_groups(runs)
     selection = selection_of(runs.values())
     scores: dict[str, list[float]] = {}
     for run in runs.values():
@@ -46,7 +76,7 @@ def unhelped(runs: Mapping[str, Run]) -> list[str]:
     Args:
         runs: by name, the pre-trained model's among them.
     """
-    selection = selection_of(runs.values())
+    selection = selection_of(of_these_groups(runs).values())
     before = validation_score(runs[PRETRAINED.name], selection)
     found = [
         f"{find_method(method).title} {100 * score:.1f}%"

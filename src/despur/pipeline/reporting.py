@@ -13,7 +13,7 @@ from despur.errors import WorkspaceError
 from despur.mitigate.methods import find_method
 from despur.mitigate.methods.pretrained import PRETRAINED
 from despur.mitigate.runs import Run
-from despur.pipeline.chosen import best_run, unhelped
+from despur.pipeline.chosen import best_run, of_other_groups, unhelped
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import EXPLAIN, check_evaluated, is_explained
 from despur.pipeline.grouping import grouping_of, small_groups
@@ -78,7 +78,7 @@ def _notes(embedded: Embedded) -> list[str]:
     grouping = grouping_of(embedded, runs[PRETRAINED.name].attribute)
     said += [note for note in (energy, f"{grouping.note}." if grouping.note else "") if note]
     said += [f"{warning}." for warning in small_groups(grouping, embedded.dataset.split_rows("val"))]
-    said += [f"{sentence}." for sentence in unhelped(runs)]
+    said += [f"{sentence}." for sentence in (*unhelped(runs), *of_other_groups(runs))]
     said += _retained_note(embedded.workspace, runs)
     return [f"{embedded.model.spec}: {note}" for note in said]
 
