@@ -117,6 +117,11 @@ GOOD = "class,attribute,verdict,who,when,note,image\neraser,hand,spurious,Ada,20
         ("v.csv", GOOD.replace("2026-05-04T12:00:00Z", "yesterday"), "line 2: when"),
         ("v.csv", GOOD.replace(",who,", ",whom,"), "line 2: whom"),
         ("v.csv", GOOD.replace("note,image", "verdict,image"), "more than one column 'verdict'"),
+        (
+            "v.csv",
+            GOOD + "eraser,hand,healthy,Ada,2026-05-04T12:00:00Z,,\n",
+            "line 3 calls 'hand' healthy for 'eraser', and line 2 spurious; keep one",
+        ),
         ("v.csv", GOOD + "eraser,hand\n", "line 3 has another number of cells than the first; give each line"),
         ("v.csv", GOOD.replace("Z,,", "Z,,image 7"), "line 2: a line has a verdict or an image, and not both"),
         ("v.csv", GOOD.replace("Ada", "A" * 200), "line 2: who"),
@@ -180,6 +185,18 @@ def test_a_file_written_by_hand_needs_no_name_and_no_moment(
     os.utime(file, (later, later))
     assert import_verdicts(store, read_verdicts(file)).added == 1
     assert Judgements(store.events()).outcome(("waterbird", "water")) == "healthy"
+
+
+@pytest.mark.parametrize("changed", [-5.0, 0.0, 4e9, 1e15])
+def test_a_file_of_any_age_is_written_by_hand_before_now(changed: float, store: VerdictStore, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("class,attribute,verdict\nwaterbird,water,spurious\n")
+    os.utime(file, (changed, changed))
+    (line,) = read_verdicts(file)
+    assert datetime(1970, 1, 1, tzinfo=UTC) <= line.when <= datetime.now(UTC)
+    import_verdicts(store, [line])
+    file.write_text("class,attribute,verdict\nwaterbird,water,healthy\n")
+    assert import_verdicts(store, read_verdicts(file)).added == 1
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from despur.data.examples import from_arrow
 from despur.errors import DataError, nearest
-from despur.review.events import LONGEST_NAME, Action, Moment, Name, Note, Text, Verdict
+from despur.review.events import LONGEST_NAME, Action, Moment, Name, Note, Text, Verdict, now
 from despur.review.judgements import Judgements
 from despur.review.store import VERDICTS, VerdictStore
 from despur.workspace import PlainYamlError, Workspace, parse_yaml, read_parquet, write_whole
@@ -154,16 +154,18 @@ def _to_yaml(lines: Sequence[Line]) -> str:
 def read_verdicts(path: Path) -> list[Line]:
     """The lines of a file.
 
-    One that a person wrote may leave out ``who`` and ``when``: they are the file's name, and when it was changed last.
+    One that a person wrote may leave out ``who`` and ``when``: they are the file's name, and when it was changed last;
+    or now, where its clock was ahead, so that the next change is the newer one.
 
     Raises:
-        DataError: it is missing, enormous, or a line is not what a line can be; the line is named.
+        DataError: it is missing, enormous, or a line is not what a line can be, or contradicts another of the same
+            person and moment; the line is named.
     """
     as_csv = _is_csv(path)
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise DataError(f"it is larger than {LARGEST_FILE >> 20} MB", where=path, now="is it a file of verdicts?")
-        written = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+        written = datetime.fromtimestamp(min(max(path.stat().st_mtime, 0), now().timestamp()), tz=UTC)
         # Untranslated: a note may hold line breaks of its own.
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()
@@ -173,7 +175,24 @@ def read_verdicts(path: Path) -> list[Line]:
         raise DataError("it is not UTF-8", where=path, now="save it as UTF-8") from error
     rows = _csv_rows(path, text) if as_csv else _yaml_rows(path, text)
     author = {"who": path.name[:LONGEST_NAME], "when": written}
-    return [_checked(path, place, {**author, **row}) for place, row in rows]
+    lines = [_checked(path, place, {**author, **row}) for place, row in rows]
+    _check_agreement(path, [place for place, _ in rows], lines)
+    return lines
+
+
+def _check_agreement(path: Path, places: Sequence[str], lines: Sequence[Line]) -> None:
+    """Refuse two verdicts of one person on one pair at one moment that differ: neither is the newer one."""
+    said: dict[tuple[str, str, str, Moment], tuple[str, Line]] = {}
+    for place, line in zip(places, lines, strict=True):
+        if line.verdict is None:
+            continue
+        first, other = said.setdefault((line.class_name, line.attribute, line.who, line.when), (place, line))
+        if other.verdict != line.verdict:
+            raise DataError(
+                f"{place} calls {line.attribute!r} {line.verdict} for {line.class_name!r}, and {first} {other.verdict}",
+                where=path,
+                now="keep one of them",
+            )
 
 
 def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
