@@ -375,6 +375,18 @@ def test_what_was_left_half_written_in_a_linked_folder_is_cleared_away(tmp_path:
         assert list((tmp_path / "disk").iterdir()) == []
 
 
+def test_a_note_of_who_holds_the_lock_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path)
+    (tmp_path / ".lock.holder").mkdir()
+    with pytest.raises(WorkspaceError, match=r"\.lock\.holder: it cannot be written"), workspace.lock():
+        pass
+    (tmp_path / ".lock.holder").rmdir()
+    (tmp_path / ".lock.holder").write_text("another user's")
+    (tmp_path / ".lock.holder").chmod(0o400)
+    with workspace.lock():
+        assert "process" in (tmp_path / ".lock.holder").read_text()
+
+
 def test_whoever_holds_the_lock_may_enter_it_again(tmp_path: Path) -> None:
     one, same = Workspace.create(tmp_path), Workspace.open(tmp_path)
     with one.lock(), same.lock(timeout=0), write_whole(one.path("file")) as temporary:

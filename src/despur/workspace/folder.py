@@ -250,10 +250,7 @@ class Workspace:
         self._acquire(lock, timeout, on_wait)
         try:
             if outermost:
-                command = Path(sys.argv[0]).name if sys.argv else "python"
-                self._holder_file.write_text(
-                    f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8"
-                )
+                self._say_who_holds()
                 for folder in (self.root, *self._linked()):
                     with suppress(PermissionError):  # another user's leavings hinder nobody
                         remove_partials(folder)  # nobody else writes now
@@ -308,6 +305,17 @@ class Workspace:
             return who
         except OSError:
             return None  # nobody works where no lock can be made
+
+    def _say_who_holds(self) -> None:
+        command = Path(sys.argv[0]).name if sys.argv else "python"
+        try:
+            # What another user's killed process left may be deleted where it may not be written.
+            self._holder_file.unlink(missing_ok=True)
+            self._holder_file.write_text(f"process {os.getpid()} on {platform.node()} ({command})", encoding="utf-8")
+        except OSError as error:
+            if error.errno in OF_THE_DISK:
+                raise
+            raise cannot_write(self._holder_file, error) from error
 
     def _holder(self) -> str | None:
         """Who wrote down last that it holds the lock; None: it has let go since."""
