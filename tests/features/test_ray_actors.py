@@ -45,9 +45,9 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("address", ["nowhere", "host:port", "127.0.0.1:99999999"])
+@pytest.mark.parametrize("address", ["", "nowhere", "host:port", "http://host", "127.0.0.1:99999999", "host:٣"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(SettingsError, match="--address"):
+    with pytest.raises(SettingsError, match=r"it is no HOST:PORT\); give --address"):
         list(answers([{"number": 0}], where_am_i, RaySettings(address=address)))
 
 

@@ -189,15 +189,14 @@ def _check_reachable(address: str) -> None:
     """
     if address in ("auto", "local"):
         return
+    now = "give --address HOST:6379 of the head node, or auto on a node of the cluster"
     host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise SettingsError("no Ray cluster can be joined (it is no HOST:PORT)", where=repr(address), now=now)
     try:
         socket.create_connection((host, int(port)), timeout=REACHED_WITHIN).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise SettingsError(
-            f"no Ray cluster can be joined ({error})",
-            where=address,
-            now="give --address HOST:6379 of the head node, or auto on a node of the cluster",
-        ) from error
+    except (OSError, UnicodeError) as error:  # a name of more letters than names have is a UnicodeError
+        raise SettingsError(f"no Ray cluster can be joined ({error})", where=address, now=now) from error
 
 
 def _check_resources(settings: RaySettings, *, can_grow: bool) -> None:
