@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from despur.data.examples import Dataset, make_dataset
 from despur.data.images import NO_MEMORY
 from despur.errors import DataError, ModelError, WorkspaceError
-from despur.features.engine import EmbedSettings
+from despur.features.engine import ComputedShard, EmbedSettings, loop
 from despur.features.store import FeatureStore, begun_batch_size, embed_to_store
 from despur.workspace import write_whole
 
@@ -117,6 +117,23 @@ def test_an_image_that_goes_while_the_work_is_on_stops_it_and_one_that_was_gone_
     again = colour()
     assert reds(embed(again, set())) == list(range(10))  # as under a state that was found when it was there
     assert sum(again.batches) == 4
+
+
+def test_an_engine_is_ended_when_the_work_stops(colour: Any, photographs: Photographs, tmp_path: Path) -> None:
+    ended: list[str] = []
+    paths = photographs(10)
+    paths[0].unlink()
+
+    def engine(*given: Any) -> Iterator[ComputedShard]:
+        try:
+            yield from loop(*given)
+        finally:
+            ended.append("ended")
+
+    with pytest.raises(DataError) as problem:  # whose traceback holds on to what was suspended
+        embed_to_store(as_dataset(paths), colour(), tmp_path / "f", state="s", absent=set(), engine=engine)
+    assert ended == ["ended"]
+    assert problem.traceback
 
 
 def test_an_image_that_memory_did_not_suffice_for_is_asked_again(

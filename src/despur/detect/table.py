@@ -21,6 +21,7 @@ from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
 from despur.detect.vocabulary import Removal, Vocabulary
 from despur.errors import SettingsError, WorkspaceError
+from despur.features.engine import ended
 from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
 from despur.workspace import (
@@ -105,17 +106,18 @@ def detect_to_table(
         unit="images",
         each=settings.shard_rows,
     )
-    for number, table in zip(missing, found, strict=True):
-        _check_still_there(table, ids[spans[number]], paths[spans[number]], known[spans[number]])
-        write_parquet(files[number], table)
-        note = {
-            "state": states[number],
-            "batch_size": settings.batch_size,
-            "checksum": fingerprint_file(files[number]),
-        }
-        write_json(_note(files[number]), note)
-        if mirror is not None:
-            mirror.send([files[number], _note(files[number])], states[number])
+    with ended(found) as tables:
+        for number, table in zip(missing, tables, strict=True):
+            _check_still_there(table, ids[spans[number]], paths[spans[number]], known[spans[number]])
+            write_parquet(files[number], table)
+            note = {
+                "state": states[number],
+                "batch_size": settings.batch_size,
+                "checksum": fingerprint_file(files[number]),
+            }
+            write_json(_note(files[number]), note)
+            if mirror is not None:
+                mirror.send([files[number], _note(files[number])], states[number])
     return _merge(dataset, queries, vocabulary, files, path, asked)
 
 

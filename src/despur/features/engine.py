@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Shaped
@@ -17,6 +18,8 @@ from despur.errors import ModelError
 from despur.features.encode import cut, encode_images
 from despur.features.precision import Precision
 from despur.progress import Progress
+
+T = TypeVar("T")
 
 
 class EmbedSettings(BaseModel):
@@ -75,6 +78,17 @@ class Engine(Protocol):
             ModelError: a feature is not finite, or does not fit the precision of the store.
         """
         ...
+
+
+@contextmanager
+def ended(steps: Iterator[T]) -> Generator[Iterator[T]]:
+    """An engine's work, ended with the block, whatever ends that; else its processes end when chance has it."""
+    try:
+        yield steps
+    finally:
+        close = getattr(steps, "close", None)
+        if close is not None:
+            close()
 
 
 def loop(

@@ -19,7 +19,7 @@ from despur.data.images import NO_LONGER, check_still_there
 from despur.errors import WorkspaceError
 from despur.features.decode import is_passing, reads_now
 from despur.features.encode import cut
-from despur.features.engine import EmbedSettings, Engine, loop
+from despur.features.engine import EmbedSettings, Engine, ended, loop
 from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
 from despur.workspace import fingerprint, fingerprint_file, read_json, remove_partials, write_json, write_whole
@@ -204,23 +204,23 @@ def embed_to_store(
     _tell_of_other_batches(folder, missing, from_this, settings)
     todo = [row for number in missing for row in spans[number]]
     sizes = [len(spans[number]) for number in missing]
-    computed = engine([paths[row] for row in todo], sizes, backbone, settings, progress)
-    for number, shard in zip(missing, computed, strict=True):
-        for place, reason in shard.unreadable:
-            if absent is not None and spans[number][place] not in absent:
-                check_still_there(paths[spans[number][place]], reason)
-        checksum = _write_array(folder / _array_name(number), shard.features)
-        note = ShardNote(
-            state=state,
-            batch_size=settings.batch_size,
-            checksum=checksum,
-            rows=shard.rows,
-            unreadable=shard.unreadable,
-        )
-        write_json(folder / _note_name(number), note.model_dump())
-        notes[number] = note
-        if mirror is not None:
-            mirror.send(_shard_files(folder, number), state)
+    with ended(engine([paths[row] for row in todo], sizes, backbone, settings, progress)) as computed:
+        for number, shard in zip(missing, computed, strict=True):
+            for place, reason in shard.unreadable:
+                if absent is not None and spans[number][place] not in absent:
+                    check_still_there(paths[spans[number][place]], reason)
+            checksum = _write_array(folder / _array_name(number), shard.features)
+            note = ShardNote(
+                state=state,
+                batch_size=settings.batch_size,
+                checksum=checksum,
+                rows=shard.rows,
+                unreadable=shard.unreadable,
+            )
+            write_json(folder / _note_name(number), note.model_dump())
+            notes[number] = note
+            if mirror is not None:
+                mirror.send(_shard_files(folder, number), state)
     _remove_others(folder, len(spans))
     shards = [
         Shard(
