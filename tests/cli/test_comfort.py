@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,15 @@ def test_help_shows_every_option_in_full_at_80_columns() -> None:
             if not re.search(rf"{re.escape(name)}(?![\w-])", shown)
         ]
     assert not cut
+
+
+@pytest.mark.parametrize("command", ["run", "explain"])
+def test_paragraphs_of_help_are_broken_where_the_terminal_ends(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
+    told = "\n".join(line.rstrip() for line in shown.partition("╭")[0].splitlines())
+    for paragraph in (one for one in told.strip().split("\n\n") if "Example" not in one):
+        for line, after in pairwise(paragraph.splitlines()):
+            assert len(line.rstrip()) + 1 + len(after.split()[0]) > 78, line
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

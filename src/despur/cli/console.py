@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from inspect import cleandoc
 from typing import Any, ParamSpec, TypeVar
 
 from despur.errors import DespurError
@@ -40,7 +41,14 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             say("despur: stopped; the same command goes on from here")
             sys.exit(INTERRUPTED)
 
+    guarded.__doc__ = _flowing(function.__doc__ or "")
     return guarded
+
+
+def _flowing(text: str) -> str:
+    """A docstring whose paragraphs are a line each, so that help breaks them where the terminal does; examples stay."""
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(one if one.startswith("Example") else " ".join(one.split()) for one in paragraphs)
 
 
 def say(line: str) -> None:
