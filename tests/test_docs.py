@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from despur.cli import app
+from despur.cli.console import INTERRUPTED
 from despur.data.load import KINDS, Reading
 from despur.data.specs import Spec
 
@@ -130,6 +131,13 @@ def test_every_command_is_named_on_a_page() -> None:
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     assert len(commands) > 15
     assert [name for name in sorted(commands) if not re.search(rf"despur {name}\b", told)] == []
+
+
+def test_every_exit_status_is_explained() -> None:
+    source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "src" / "despur" / "cli").glob("*.py"))
+    used = set(re.findall(r"sys\.exit\((\d+)\)", source)) | {"0", str(INTERRUPTED)}
+    told = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| (\d+) \|", told, flags=re.MULTILINE)) == used
 
 
 def anchors(page: Path) -> set[str]:
