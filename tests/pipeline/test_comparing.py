@@ -49,6 +49,14 @@ def test_what_was_given_for_a_model_stays_beside_what_was_searched(embedded: Emb
     assert own["clip+lc"].keys() == {"epochs", "learning_rate", "weight_decay", "weights"}
 
 
+def test_what_a_search_does_not_give_may_be_given_beside_it(embedded: Embedded) -> None:
+    given = {"epochs": 2, "batch_size": 16, "weights": {"clip": 2.0}, "options": {"upweight": 5.0}}
+    settings = QUICK.model_copy(update={"methods": ("clip+lc",), "train": given})
+    tune_stage(embedded, settings, 1)
+    with pytest.raises(SettingsError, match=r"jtt: options\.upweight is given, and tune searches it"):
+        tune_stage(embedded, settings.model_copy(update={"methods": ("clip+lc", "jtt")}), 1)
+
+
 def test_a_search_that_is_up_to_date_is_read_and_not_done(embedded: Embedded) -> None:
     first = tune_stage(embedded, QUICK, 2)
     file = embedded.workspace.path("tuning", "jtt.json")

@@ -95,6 +95,14 @@ def test_models_whose_specs_have_the_same_letters_have_workspaces_of_their_own(t
         ({"mitigate": {"methods": ["erm"], "train": {"epoch": 3}}}, "epochs"),
         ({"mitigate": {"methods": ["erm"], "train": {"weights": {"vc": 2}}}}, "'vc', which is not trained on"),
         ({"mitigate": {"methods": ["jtt"], "train": {"options": {"upwight": 2}}}}, "did you mean 'upweight'"),
+        (
+            {"tune": 4, "mitigate": {"methods": ["erm"], "train": {"learning_rate": 1}}},
+            "learning_rate is given, and tune",
+        ),
+        (
+            {"tune": 4, "mitigate": {"methods": ["afr"], "by_method": {"afr": {"options": {"gamma": 2}}}}},
+            "options.gamma is",
+        ),
         ({"mitigate": {"methods": ["erm"], "by_method": {"emr": {"epochs": 3}}}}, "did you mean 'erm'"),
         ({"mitigate": {"methods": ["erm"], "attribute": "fire"}}, "fire"),
         ({"explain": {"method": "rollouts"}}, "rollout"),

@@ -28,7 +28,7 @@ from despur.pipeline.retaining import retain_stage
 from despur.pipeline.settings import MitigateSettings, StudySettings
 from despur.pipeline.tracking import check_trackers
 from despur.pipeline.training import chosen_methods, mitigate_stage
-from despur.pipeline.tuning import tune_stage
+from despur.pipeline.tuning import check_searched, tune_stage
 from despur.pipeline.wording import Wording, read_wording, wording_stage
 from despur.progress import Progress, silent
 from despur.report import BackboneSection
@@ -113,6 +113,8 @@ def check_study(settings: StudySettings) -> Wording:
     for spec in settings.models:
         check_model(spec, random_weights=settings.random_weights)
         chosen_methods(settings.mitigate, spec)
+        if settings.tune is not None:
+            check_searched(settings.mitigate, spec)
     check_trackers(settings.mitigate.track)
     chosen_actors(settings.engine.name, settings.engine.spread)
     named_mirror(settings.mirror)

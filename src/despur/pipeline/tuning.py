@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -43,6 +43,7 @@ def tune_stage(
         raise SettingsError(f"{count} settings cannot be tried", where="tune", now=limits)
     lazy = lazy or LazyStudy.of(embedded, settings)
     model = embedded.model.spec
+    check_searched(settings, model)
     given = settings.by_model.get(model, {})
     methods = {method.name: method for method in map(find_method, settings.methods)}
     others = {name: said for name, said in given.items() if find_method(name).name not in methods}
@@ -52,6 +53,34 @@ def tune_stage(
         for name, method in methods.items()
     }
     return settings.model_copy(update={"by_model": {**settings.by_model, model: {**others, **tuned}}})
+
+
+def check_searched(settings: MitigateSettings, model: str) -> None:
+    """Refuse what is given for a method that is to be tuned and that its search gives; needs no data and no model.
+
+    Raises:
+        SettingsError: there is such a setting, or one that is unknown or means nothing.
+    """
+    for method in map(find_method, settings.methods):
+        axes = search_space(method, settings_of(method, settings, model))
+        said = (settings.train, said_of(method, settings.by_method), said_of(method, settings.by_model.get(model, {})))
+        given = {name for values in said for name in _flat(values)}
+        both = sorted(given & axes.keys())
+        if both:
+            raise SettingsError(
+                f"{both[0]} is given, and tune searches it",
+                where=f"mitigate, {method.name}",
+                now="leave out one of the two",
+            )
+
+
+def _flat(values: Mapping[str, Any]) -> list[str]:
+    """Names as a search has them: "learning_rate", "weights.vc"."""
+    return [
+        place
+        for name, value in values.items()
+        for place in ([f"{name}.{part}" for part in value] if isinstance(value, Mapping) else [name])
+    ]
 
 
 def _tune(
