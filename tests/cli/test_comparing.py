@@ -103,6 +103,10 @@ def test_epochs_can_be_chosen_by_average_where_no_group_is_known(own_work: Path,
     history = read_parquet(own_work / "runs" / "erm-seed0" / "history.parquet").to_pydict()
     kept = read_json(own_work / "runs" / "erm-seed0" / "config.json")["best_epoch"]
     assert history["average"][kept] == max(history["average"][1:])
+    shown = despur(*words, "average").stdout
+    assert "validation average" in shown
+    assert f"{100 * history['average'][kept]:.1f}%" in shown
+    assert "validation average" in despur(*words, "average", "--tune", 2).stdout
     refused = despur(*words, "median")
     assert refused.exit_code == 2
     assert "worst-group" in refused.stderr

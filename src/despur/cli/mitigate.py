@@ -102,7 +102,7 @@ def mitigate(
     from despur.mitigate.methods.pretrained import PRETRAINED
     from despur.mitigate.trainer import DivergedError
     from despur.pipeline import MitigateSettings, mitigate_stage
-    from despur.pipeline.chosen import unhelped, validation_worst_group
+    from despur.pipeline.chosen import selection_of, unhelped, validation_score
     from despur.pipeline.grouping import group_warnings, groups_of
     from despur.pipeline.pairing import take_verdicts
     from despur.pipeline.settings import checked
@@ -164,39 +164,47 @@ def mitigate(
         for warning in afterwards:
             say(f"warning: {warning}")
         summary = judged_runs(embedded, trained) if tune else []
+        chosen_by = "worst group" if selection_of(retrained) == "worst-group" else "average"
     rows = [
         {
             "run": name,
             "best_epoch": runs[name].best_epoch,
-            "validation_worst_group": validation_worst_group(runs[name]),
+            "validation_worst_group": validation_score(runs[name], "worst-group"),
+            "validation_average": validation_score(runs[name], "average"),
             "diverged_step": runs[name].diverged_step,
         }
         for name in trained
     ]
     shown = {"runs": rows, "groups": told, "warnings": [*warnings, *afterwards]}
     if tune:
-        show({**shown, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary))
+        show({**shown, "methods": summary}, as_json=as_json, text=lambda: _summary_table(summary, chosen_by))
         return
-    show(shown, as_json=as_json, text=lambda: _table(rows))
+    show(shown, as_json=as_json, text=lambda: _table(rows, chosen_by))
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
+def _table(rows: list[dict[str, Any]], chosen_by: str) -> Any:
+    """A row a run, with the validation accuracy that its epoch was chosen by."""
     from rich.table import Table
 
-    table = Table("run", "kept epoch", "validation worst group")
+    table = Table("run", "kept epoch", f"validation {chosen_by}")
     for row in rows:
         diverged = "" if row["diverged_step"] is None else f" (diverged at step {row['diverged_step']})"
-        table.add_row(row["run"], f"{row['best_epoch']}{diverged}", f"{100 * row['validation_worst_group']:.1f}%")
+        rate = row[_on_validation(chosen_by)]
+        table.add_row(row["run"], f"{row['best_epoch']}{diverged}", f"{100 * rate:.1f}%")
     return table
 
 
-def _summary_table(rows: list[dict[str, Any]]) -> Any:
+def _on_validation(chosen_by: str) -> str:
+    return f"validation_{chosen_by.replace(' ', '_')}"
+
+
+def _summary_table(rows: list[dict[str, Any]], chosen_by: str) -> Any:
     from rich.table import Table
 
-    table = Table("method", "seeds", "validation worst group", "test worst group", "test average")
+    table = Table("method", "seeds", f"validation {chosen_by}", "test worst group", "test average")
     for row in rows:
         diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
-        spreads = [_spread(row[name]) for name in ("validation_worst_group", "worst_group", "average")]
+        spreads = [_spread(row[name]) for name in (_on_validation(chosen_by), "worst_group", "average")]
         table.add_row(row["method"], f"{row['seeds']}{diverged}", *spreads)
     return table
 

@@ -11,7 +11,7 @@ from despur.mitigate.halving import search
 from despur.mitigate.methods import Method, find_method
 from despur.mitigate.runs import load_run
 from despur.mitigate.tuning import MOST_TRIED, draw_settings, search_space
-from despur.pipeline.chosen import validation_worst_group
+from despur.pipeline.chosen import validation_score
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.evaluation import accuracy_of, split_of
 from despur.pipeline.runner import run_stage
@@ -101,6 +101,7 @@ def _tune(
             "method": method.name,
             "chosen": found.best.settings.model_dump(mode="json", include=axes),
             "validation_worst_group": found.best.worst_group,
+            "validation_average": found.best.average,
             "diverged": sum(trial.diverged_step is not None for trial in found.trials),
             "full_runs": found.full_runs,
             "trials": [trial.model_dump(mode="json") for trial in found.trials],
@@ -139,7 +140,8 @@ def judged_runs(embedded: Embedded, names: Sequence[str], split: str = "test") -
                 "method": method,
                 "seeds": len(own),
                 "diverged": len(own) - len(sound),
-                "validation_worst_group": _spread([validation_worst_group(run) for run in sound]),
+                "validation_worst_group": _spread([validation_score(run, "worst-group") for run in sound]),
+                "validation_average": _spread([validation_score(run, "average") for run in sound]),
                 "worst_group": _spread([report.worst_group for report in reports]),
                 "average": _spread([report.average for report in reports]),
             }
