@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from despur.detect.schema import SCHEMA
 from despur.detect.searching import DetectSettings, ImageShard, SearchEngine, search_here
 from despur.detect.vocabulary import Removal, Vocabulary
 from despur.errors import SettingsError, WorkspaceError
+from despur.features.batching import tell_of_other_batches
 from despur.features.engine import ended
 from despur.features.mirror import ShardMirror
 from despur.progress import Progress, silent
@@ -36,8 +36,6 @@ from despur.workspace import (
 
 ROW_GROUP = 122_880
 """Rows that a reader takes at once: what DuckDB's threads like best."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,8 @@ def detect_to_table(
     states = [_shard_state(state, settings.batch_size) for state in asked]
     files = [folder / f"shard-{number:05d}.parquet" for number in range(len(spans))]
     missing = [number for number, file in enumerate(files) if not _is_found(file, states[number], mirror)]
-    _tell_of_other_batches([(files[number], asked[number]) for number in missing], settings.batch_size)
+    sizes = (_batch_size(files[number], asked[number]) for number in missing)
+    tell_of_other_batches(sizes, settings.batch_size, "searched")
     shards = [ImageShard(ids[spans[number]], paths[spans[number]]) for number in missing]
     found = progress(
         engine(shards, detector, queries, settings),
@@ -162,29 +161,11 @@ def _shard_state(asked: str, batch_size: int) -> str:
     return fingerprint(asked, batch_size)
 
 
-def _tell_of_other_batches(missing: Iterable[tuple[Path, str]], batch_size: int) -> None:
-    """Say where shards are there that lack nothing but this batch size.
-
-    Args:
-        missing: each shard that is not current, and the fingerprint of what is asked of it.
-    """
-    notes = [(_read_note(shard), asked) for shard, asked in missing]
-    sizes = [note["batch_size"] for note, asked in notes if note.get("state") == _state_of_note(note, asked)]
-    others = [size for size in sizes if size != batch_size]
-    if others:
-        log.warning(
-            "shards that were searched with batch size %d (%d of them) are searched again with %d;"
-            " to keep them, stop it and go on with %d",
-            others[0],
-            len(others),
-            batch_size,
-            others[0],
-        )
-
-
-def _state_of_note(note: dict[str, Any], asked: str) -> str:
+def _batch_size(shard: Path, asked: str) -> int | None:
+    """The batch size of a shard that would be current with it; None: it is of something else, or not there."""
+    note = _read_note(shard)
     size = note.get("batch_size")
-    return _shard_state(asked, size) if isinstance(size, int) else ""
+    return size if isinstance(size, int) and note.get("state") == _shard_state(asked, size) else None
 
 
 def _read_note(shard: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
 import torch
@@ -20,6 +22,8 @@ MOST = 1024
 
 
 AUTO = "auto"
+
+log = logging.getLogger(__name__)
 
 
 class EmbedChoices(BaseModel):
@@ -60,6 +64,26 @@ class EmbedChoices(BaseModel):
             return settings
         # What fits beside a device's other work differs from one run to the next; a store is of one batch size.
         return settings.model_copy(update={"batch_size": begun(settings) or choose_batch_size(backbone)})
+
+
+def tell_of_other_batches(found: Iterable[int | None], asked: int, done: str) -> None:
+    """Warn of shards that are there and lack nothing but the batch size that is asked.
+
+    Args:
+        found: of each shard that is not current the batch size with which it would be; None: it lacks something else.
+        done: what was done with their images ("computed").
+    """
+    for size, count in Counter(size for size in found if size not in (None, asked)).items():
+        log.warning(
+            "shards that were %s with batch size %d (%d of them) are %s again with %d;"
+            " to keep them, stop it and go on with %d",
+            done,
+            size,
+            count,
+            done,
+            asked,
+            size,
+        )
 
 
 def largest_batch(fits: Callable[[int], bool], most: int = MOST) -> int:

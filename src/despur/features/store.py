@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset
 from despur.data.images import NO_LONGER, check_still_there
 from despur.errors import WorkspaceError
+from despur.features.batching import tell_of_other_batches
 from despur.features.decode import is_passing, reads_now
 from despur.features.encode import cut
 from despur.features.engine import EmbedSettings, Engine, ended, loop
@@ -28,8 +28,6 @@ INDEX = "index.json"
 
 MAPPED = 64
 """Shards that are mapped at once: each map holds a file open, and many systems allow a process 1,024."""
-
-log = logging.getLogger(__name__)
 
 
 class Shard(BaseModel):
@@ -201,10 +199,11 @@ def embed_to_store(
         if note is not None and _may_be_read_now(note, [paths[row] for row in span], span, backbone, absent):
             notes[number] = None
     missing = [number for number, note in enumerate(notes) if note is None]
-    _tell_of_other_batches(folder, missing, from_this, settings)
+    sizes = (_batch_size(folder, number, from_this, settings) for number in missing)
+    tell_of_other_batches(sizes, settings.batch_size, "computed")
     todo = [row for number in missing for row in spans[number]]
-    sizes = [len(spans[number]) for number in missing]
-    with ended(engine([paths[row] for row in todo], sizes, backbone, settings, progress)) as computed:
+    rows = [len(spans[number]) for number in missing]
+    with ended(engine([paths[row] for row in todo], rows, backbone, settings, progress)) as computed:
         for number, shard in zip(missing, computed, strict=True):
             for place, reason in shard.unreadable:
                 if absent is not None and spans[number][place] not in absent:
@@ -257,20 +256,6 @@ def _batch_size(folder: Path, number: int, state: str, settings: EmbedSettings) 
         return None
     alike = settings.model_copy(update={"batch_size": note.batch_size})
     return note.batch_size if note.state == shard_state(state, alike) else None
-
-
-def _tell_of_other_batches(folder: Path, missing: Sequence[int], state: str, settings: EmbedSettings) -> None:
-    sizes = [_batch_size(folder, number, state, settings) for number in missing]
-    others = [size for size in sizes if size not in (None, settings.batch_size)]
-    if others:
-        log.warning(
-            "shards that were computed with batch size %d (%d of them) are computed again with %d;"
-            " to keep them, stop it and go on with %d",
-            others[0],
-            len(others),
-            settings.batch_size,
-            others[0],
-        )
 
 
 def _may_be_read_now(
