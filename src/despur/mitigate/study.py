@@ -14,6 +14,7 @@ from torch import Tensor
 from despur.backbones.heads import Heads
 from despur.errors import TrainingError
 from despur.features.streamed import StreamedFeatures
+from despur.metrics.groups import group_name
 from despur.mitigate.losses import Pairs, prompt_labels, same_label_pairs
 from despur.mitigate.membership import sizes_of, unpaired
 
@@ -104,7 +105,7 @@ class Study:
         if self.pairs is not None and group >= 2 * len(self.pairs):
             return self.classes[self.unpaired[group - 2 * len(self.pairs)]]
         label, attribute = (group // 2, self.attribute) if self.pairs is None else self.pairs[group // 2]
-        return f"{self.classes[label]} {'with' if group % 2 else 'without'} {attribute}"
+        return group_name(self.classes[label], attribute, present=bool(group % 2))
 
     @cached_property
     def group_sizes(self) -> Tensor:
