@@ -9,7 +9,7 @@ from pathlib import Path
 from despur.errors import WorkspaceError
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.grouping import BY_VERDICTS, groups_of
-from despur.pipeline.pairing import judgements_of
+from despur.pipeline.pairing import judged_by_people, judgements_of
 from despur.pipeline.reviewing import ranking_is_current
 from despur.pipeline.settings import MitigateSettings
 from despur.workspace import read_parquet
@@ -48,16 +48,16 @@ def awaited(embedded: Embedded, settings: MitigateSettings) -> Awaited | None:
     told = groups_of(embedded, settings.groups, settings.attribute)
     if told not in BY_VERDICTS or not ranking_is_current(workspace):
         return None
-    ranked = read_parquet(workspace.path("discrepancies.parquet"))
-    judgements = judgements_of(workspace)
-    if any(judgements.outcome(pair) == "spurious" for pair in judgements.judged()):
+    if judged_by_people(workspace).spurious:
         return None
+    ranked = read_parquet(workspace.path("discrepancies.parquet"))
     if not ranked.num_rows:
         raise WorkspaceError(
             "nothing was seen on enough images to be ranked, so that there is nothing to judge",
             where=workspace.root,
             now="look for other phrases, or lower min_count of rank or threshold of detect",
         )
+    judgements = judgements_of(workspace)
     pairs = zip(ranked["class"].to_pylist(), ranked["attribute"].to_pylist(), strict=True)
     judged = sum(judgements.outcome(pair) not in (None, "disputed") for pair in pairs)
     return Awaited(workspace.root, ranked.num_rows, judged) if judged < ranked.num_rows else None

@@ -262,9 +262,9 @@ def detect_stage(
     """Write ``detections.parquet``; returns whether anything was computed. A stopped search goes on at its last shard.
 
     Args:
-        search: batches, shards and threads; they change nothing in the outcome.
-        actors: of Ray that look, here or on a cluster; None: this process does. They change nothing either.
-        mirror: where the shards of a search that looks at images are kept too; it changes nothing either.
+        search: batches, shards and threads; a batch's size may move a score's last bit, and none makes anything stale.
+        actors: of Ray that look, here or on a cluster; None: this process does. They change nothing in the outcome.
+        mirror: where the shards of a search that looks at images are kept too; it changes nothing in it either.
         max_unreadable: accepted share of images that cannot be read or judged, in [0, 1].
         searched_before: workspaces of other models; one that holds the outcome of the same search, which then hangs on
             no model, is read in its place.
