@@ -16,7 +16,7 @@ from despur.cli.options import DebugOption, JsonOption, UnusedDeviceOption, Unus
 def check(
     workspace: WorkspaceOption,
     run: Annotated[str | None, typer.Option(help="Which run; by default the best on validation.")] = None,
-    split: Annotated[str, typer.Option(help="Whose images: train, val or test; evaluated on the same.")] = "test",
+    split: Annotated[str, typer.Option(help="The split that metrics must be of: train, val or test.")] = "test",
     min_worst_group: Annotated[float | None, typer.Option(help="Accuracy of the worst group, a fraction.")] = None,
     min_average: Annotated[float | None, typer.Option(help="Accuracy over all images.")] = None,
     max_gap: Annotated[float | None, typer.Option(help="Average accuracy minus worst group.")] = None,
