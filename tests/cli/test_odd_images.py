@@ -60,7 +60,10 @@ def pictures(tmp_path: Path) -> Path:
 def test_what_cannot_be_read_stops_the_run_unless_the_user_accepts_it(pictures: Path, tmp_path: Path, despur) -> None:
     work = tmp_path / "work"
     words = ("embed", f"folder:{pictures}", "--model", "birdland:vit", "-w", work, "--json")
-    refused = despur(*words)
+    missing = despur(*words)
+    assert missing.exit_code == 2
+    assert "1 of 34 images cannot be read" in missing.stderr  # told before anything is embedded
+    refused = despur(*words, "--max-unreadable", 0.05)
     assert refused.exit_code == 2
     assert "6 of 34 images cannot be read" in refused.stderr
     assert "--max-unreadable" in refused.stderr

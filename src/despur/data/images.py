@@ -111,7 +111,7 @@ def _check_passing(error: BaseException, path: Path) -> None:
         raise DataError(
             f"it cannot be read now ({(error.strerror or str(error)).lower()})",
             where=path,
-            now="mend the disk, the share or the limit, and run it again: it goes on where it was stopped",
+            now="mend that and run it again, which goes on where it was stopped; or leave this image out",
         ) from error
 
 
