@@ -174,6 +174,25 @@ def test_a_file_that_cannot_be_read_is_told_or_computed_again(
         assert results(contents(root)) == results(contents(undisturbed)), f"unreadable at {place}"
 
 
+def test_an_image_that_cannot_be_read_for_now_stops_the_run_and_the_next_ends_with_the_same_bytes(
+    study: Study, disk: Any, birds: Path, undisturbed: Path, contents: Contents, tmp_path: Path
+) -> None:
+    with disk(lambda number: None, birds, writes=False) as counted:
+        study(tmp_path / "counted")
+    assert counted.count > 10
+    for place in places(counted.count, FEW):
+        root = tmp_path / f"unreadable at {place}"
+
+        def befalls(number: int, place: int = place) -> None:
+            if number == place:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with disk(befalls, birds, writes=False), pytest.raises(DespurError, match="it cannot be read now"):
+            study(root)
+        study(root)
+        assert contents(root) == contents(undisturbed), f"unreadable at {place}"
+
+
 @pytest.mark.parametrize("cut", [0, 1, 100])
 def test_a_torn_file_anywhere_is_computed_again(
     cut: int, study: Study, undisturbed: Path, contents: Contents, tmp_path: Path
