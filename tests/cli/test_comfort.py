@@ -87,3 +87,16 @@ def test_a_shell_completes_the_commands(shell: str) -> None:
     answered = CliRunner().invoke(app, [], env=asked, prog_name="despur")
     assert "mitigate" in answered.output
     assert "evaluate" not in answered.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_what_can_be_reproduced(shell: str) -> None:
+    from despur.cli.reproduce import PARTS
+    from despur.reproduce import reproduction
+
+    assert (*reproduction.PARTS, "all") == PARTS
+    asked = {"_DESPUR_COMPLETE": f"complete_{shell}", "COMP_WORDS": "despur reproduce fig", "COMP_CWORD": "2"}
+    asked |= {"_TYPER_COMPLETE_ARGS": "despur reproduce fig", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    answered = CliRunner().invoke(app, [], env=asked, prog_name="despur")
+    assert "figure3" in answered.output
+    assert "table1" not in answered.output

@@ -15,10 +15,28 @@ if TYPE_CHECKING:
     from despur.reproduce import Beside, Outcome
 
 
+PARTS = (
+    *(f"table{number}" for number in range(1, 6)),
+    *(f"figure{number}" for number in range(3, 7)),
+    "ablation",
+    "all",
+)
+"""What a shell offers for a part, before anything heavy is imported."""
+
+
+def _offered(incomplete: str) -> list[str]:
+    return [name for name in PARTS if name.startswith(incomplete)]
+
+
 @command
 def reproduce(
     parts: Annotated[
-        list[str], typer.Argument(metavar="PART...", help="table1 to table5, figure3 to figure6, ablation, or all.")
+        list[str],
+        typer.Argument(
+            metavar="PART...",
+            help="table1 to table5, figure3 to figure6, ablation, or all.",
+            autocompletion=_offered,
+        ),
     ],
     workspace: WorkspaceOption = Path("reproduction"),
     waterbirds: Annotated[Path | None, typer.Option(metavar="DIR", help="The Waterbirds download.")] = None,
