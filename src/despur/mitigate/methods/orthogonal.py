@@ -8,6 +8,8 @@ The projection becomes part of the text head, so that each prompt is projected b
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -80,8 +82,8 @@ def _calibrate(start: Start) -> dict[str, Tensor]:
     return _texts_through(study, matrix)
 
 
-def _has_phrase(study: Study) -> None:
-    needs_a_shortcut(study, "orth-proj")
+def _has_phrase(study: Study, method: str) -> None:
+    needs_a_shortcut(study, method)
     spurious_vectors(study)
 
 
@@ -91,7 +93,7 @@ ORTH_PROJ = Method(
     terms=no_terms,
     heads=_project,
     trained=nothing,
-    check=_has_phrase,
+    check=partial(_has_phrase, method="orth-proj"),
     note="given the attribute's phrase",
     seeded=False,
 )
@@ -103,7 +105,7 @@ ORTH_CALI = Method(
     options={LAMBDA: Option(1000.0, 1.0, 10_000.0)},
     heads=_calibrate,
     trained=nothing,
-    check=_has_phrase,
+    check=partial(_has_phrase, method="orth-cali"),
     note="given the attribute's phrase",
     seeded=False,
 )

@@ -10,6 +10,8 @@ prompts of two classes.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -46,17 +48,13 @@ def _images_through(start: Start) -> dict[str, Tensor]:
     return {**study.heads, **{name: matrix @ study.heads[name] for name in names if name in study.heads}}
 
 
-def _has_shortcut(study: Study) -> None:
-    needs_a_shortcut(study, "roboshot")
-
-
 ROBOSHOT = Method(
     name="roboshot",
     title="RoboShot",
     terms=no_terms,
     heads=_images_through,
     trained=nothing,
-    check=_has_shortcut,
+    check=partial(needs_a_shortcut, method="roboshot"),
     note="given the attribute's phrase",
     seeded=False,
 )
