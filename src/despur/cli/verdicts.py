@@ -54,7 +54,9 @@ def import_file(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Add a file's verdicts to the history, with the names and times that they hold; a newer verdict is not replaced.
+    """Add a file's verdicts to the history; a newer verdict is not replaced.
+
+    Names and moments are those that its lines hold, or else the file's own name and when it was changed last.
 
     Example: despur verdicts import verdicts.csv -w WORK
     """
