@@ -9,7 +9,7 @@ from pathlib import Path
 from despur.errors import WorkspaceError
 from despur.pipeline.embedded import Embedded
 from despur.pipeline.grouping import BY_VERDICTS, groups_of
-from despur.pipeline.pairing import judged_by_people, judgements_of
+from despur.pipeline.pairing import judged_so_far, judgements_of
 from despur.pipeline.reviewing import ranking_is_current
 from despur.pipeline.settings import MitigateSettings
 from despur.workspace import read_parquet
@@ -48,7 +48,7 @@ def awaited(embedded: Embedded, settings: MitigateSettings) -> Awaited | None:
     told = groups_of(embedded, settings.groups, settings.attribute)
     if told not in BY_VERDICTS or not ranking_is_current(workspace):
         return None
-    if judged_by_people(workspace).spurious:
+    if judged_so_far(workspace).spurious:
         return None
     ranked = read_parquet(workspace.path("discrepancies.parquet"))
     if not ranked.num_rows:

@@ -12,7 +12,7 @@ from despur.data.examples import Dataset
 from despur.metrics.groups import group_name
 from despur.pipeline.detecting import DETECT
 from despur.pipeline.embedded import Embedded, EmbeddedImages
-from despur.pipeline.pairing import judged_by_people, pair_warnings, pairs_state, presence_in, spurious_pairs
+from despur.pipeline.pairing import judged_so_far, pair_warnings, pairs_state, presence_in, spurious_pairs
 from despur.pipeline.runner import stage_state
 from despur.workspace import fingerprint
 
@@ -138,7 +138,7 @@ def judged_by(embedded: EmbeddedImages, chosen: str | None, attribute: str | Non
 
 def grouping_state(embedded: Embedded) -> tuple[str, ...]:
     """What the groups hang on beside the embedding: () where they are labelled, or nothing is judged spurious."""
-    if embedded.dataset.attributes or not judged_by_people(embedded.workspace).spurious:
+    if embedded.dataset.attributes or not judged_so_far(embedded.workspace).spurious:
         return ()
     return (fingerprint(stage_state(embedded.workspace, DETECT), pairs_state(embedded.workspace)),)
 

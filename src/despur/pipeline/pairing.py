@@ -61,7 +61,7 @@ def judgements_of(workspace: Workspace) -> Judgements:
         store.close()
 
 
-def judged_by_people(workspace: Workspace) -> Judged:
+def judged_so_far(workspace: Workspace) -> Judged:
     """The pairs of a workspace's verdicts; none where nobody has judged."""
     judgements = judgements_of(workspace)
     outcomes = {pair: judgements.outcome(pair) for pair in judgements.judged()}
@@ -79,7 +79,7 @@ def judged_pairs(workspace: Workspace) -> Judged:
     Raises:
         WorkspaceError: no pair is called spurious.
     """
-    judged = judged_by_people(workspace)
+    judged = judged_so_far(workspace)
     if not judged.spurious:
         unsure = f"; judges differ on {len(judged.disputed)}" if judged.disputed else ""
         raise WorkspaceError(

@@ -68,7 +68,7 @@ def _phrases(attribute: Attribute) -> list[str]:
 
 def make_paired_study(
     embedded: Embedded,
-    judged_by: str,
+    grouping: str,
     pairs: Sequence[SpuriousPair],
     *,
     soft: bool = False,
@@ -77,7 +77,7 @@ def make_paired_study(
     """The study whose groups are those of the pairs, and each class that no pair is of; without pairs, the classes.
 
     Args:
-        judged_by: name of the grouping by which runs are judged afterwards.
+        grouping: name of the one by which runs are judged afterwards.
         soft: belong to both groups of a pair by the detector's score.
         memory: as in :func:`make_study`.
 
@@ -108,7 +108,7 @@ def make_paired_study(
         phrase_prompts=embedded.prompts([pair.attribute for pair in pairs]) if pairs else None,
         heads=embedded.heads,
         classes=dataset.classes,
-        attribute=judged_by,
+        attribute=grouping,
         pairs=tuple(zip(classes, (pair.attribute for pair in pairs), strict=True)),
     )
     return study.to(embedded.device)
