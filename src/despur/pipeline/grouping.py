@@ -146,20 +146,21 @@ def grouping_state(embedded: Embedded) -> tuple[str, ...]:
 def group_warnings(embedded: Embedded, attribute: str | None = None, chosen: str | None = None) -> list[str]:
     """What makes a result by these groups weaker than it looks, a sentence each.
 
-    Validation groups with few images, and where methods are told groups by verdicts what may make those wrong.
+    Groups with few validation images among those that methods are told and selected by, and where these are by verdicts
+    what may make them wrong.
 
     Args:
         attribute, chosen: as :func:`groups_of` takes them.
 
     Raises:
-        DespurError: as :func:`grouping_of` and :func:`groups_of`.
+        DespurError: as :func:`groups_of` and :func:`judged_grouping`.
     """
-    grouping = grouping_of(embedded, judged_by(embedded, chosen, attribute))
-    by_verdicts = groups_of(embedded, chosen, attribute) in BY_VERDICTS
-    return [
-        *small_groups(grouping, embedded.dataset.split_rows("val")),
-        *(pair_warnings(embedded) if by_verdicts else []),
-    ]
+    told, validation = groups_of(embedded, chosen, attribute), embedded.dataset.split_rows("val")
+    if told in BY_VERDICTS:
+        return [*small_groups(judged_grouping(embedded), validation), *pair_warnings(embedded)]
+    by_classes = told == "classes"
+    grouping = class_grouping(embedded.dataset) if by_classes else labelled_grouping(embedded.dataset, attribute)
+    return small_groups(grouping, validation)
 
 
 def small_groups(grouping: Grouping, validation: Int[np.ndarray, "rows"]) -> list[str]:

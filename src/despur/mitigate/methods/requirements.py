@@ -18,9 +18,9 @@ def needs_a_shortcut(study: Study, method: str) -> None:
     """
     if study.pairs == ():
         raise TrainingError(
-            "it reads what is spurious, and nothing is known to be: each class is one group",
+            "it reads what is spurious, and is not told: each class is one group",
             where=method,
-            now="judge pairs with despur review, or choose a method that needs no attribute (erm, erm-balanced, jtt)",
+            now="give groups by an attribute or by verdicts, or choose a method that needs neither (erm, group-dro)",
         )
 
 
