@@ -108,7 +108,7 @@ def test_what_breaks_every_actor_is_told_in_a_sentence_and_not_tried_for_ever(
 ) -> None:
     import ray
 
-    monkeypatch.setattr(ray_actors, "TRIES", 1)
+    monkeypatch.setattr(ray_actors, "RESTARTS", 1)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test's module
     try:
         with pytest.raises(ModelError, match=rf"ray: {told}.*; mend that") as problem:

@@ -33,8 +33,9 @@ REACHED_WITHIN = 5.0
 OBJECT_STORE = 200 * 1024**2
 """Bytes of shared memory that a Ray started here may hold: some answers on their way to who asked."""
 
-TRIES = 5
-"""How often a plan whose actor was lost is given to an actor again; one that kills every actor would be, for ever."""
+RESTARTS = 20
+"""How often an actor that was lost, with its node or alone, is started anew. A plan that kills every actor would have
+it started for ever."""
 
 GO_ON = "mend that, and run it again: it goes on at the first shard that is missing (--debug shows more)"
 
@@ -117,7 +118,7 @@ def answers(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettin
         make: picklable; called once in every actor.
 
     Raises:
-        ModelError: an actor met a problem that is no other actor's to mend, or a plan cost more than ``TRIES`` actors.
+        ModelError: an actor met a problem that is no other actor's to mend, or was lost too often.
         SettingsError: the cluster cannot be joined, or has not what an actor takes.
     """
     if not plans:
@@ -237,7 +238,7 @@ def _rows(plans: Sequence[Plan], make: Callable[[], Work], settings: RaySettings
         with catch_warnings():
             simplefilter("ignore")  # Ray 2.64 takes no such option any more, and is given none
             known = signature(items.map).parameters
-            limited: dict[str, Any] = {"max_task_retries": TRIES} if "ray_remote_args" in known else {}
+            limited: dict[str, Any] = {"max_restarts": RESTARTS} if "ray_remote_args" in known else {}
             rows = items.map(
                 cast(Any, Actor),
                 fn_constructor_args=(make, torch.get_num_threads()),
