@@ -110,7 +110,8 @@ explain: {images: 2, strips: 0, checks: 0}
     )
     stopped = despur("run", study)
     assert stopped.exit_code == 0, stopped.stderr
-    *_, afterwards, last = stopped.stdout.splitlines()
+    ranked, afterwards, last = stopped.stdout.splitlines()
+    assert ranked == "ranked 2 pairs, none of them judged yet: a person decides which are spurious"
     assert last == f"next: despur review -w {work}"
     assert f"despur run '{study}' goes on" in afterwards
 

@@ -56,9 +56,10 @@ def run(
 def waiting_text(waiting: list[Awaited], study: Path) -> str:
     """What was done, what goes on afterwards, and last the command that comes next; one for each model."""
     judged, pairs = sum(one.judged for one in waiting), sum(one.pairs for one in waiting)
+    so_far = f"{judged} of them judged and none as spurious" if judged else "none of them judged yet"
     return "\n".join(
         [
-            f"ranked {pairs} pairs; {judged or 'none'} of them judged, and none as spurious: a person decides that",
+            f"ranked {pairs} pairs, {so_far}: a person decides which are spurious",
             f"afterwards, {shlex.join(['despur', 'run', str(study)])} goes on from here",
             *(f"next: {one.command}" for one in waiting),
         ]
