@@ -25,7 +25,8 @@ GroupsOption = Annotated[
     str | None,
     typer.Option(
         "--groups",
-        help="attribute; verdicts: all pairs judged spurious, by what was detected; soft-verdicts; or classes alone.",
+        help="attribute; verdicts: all pairs judged spurious, by what was detected; soft-verdicts; or classes: each is "
+        "one group.",
         show_default="attribute, or verdicts where the dataset has none, or where --verdicts is given",
     ),
 ]

@@ -180,7 +180,7 @@ def _lines(dataset: Dataset, spec: str, model: str, seed: int, seen: list[str]) 
     yield ""
     yield "# What else the images show, and which of it the model's accuracy hangs on. `despur review` shows it to a"
     yield "# person; with `groups: verdicts` below, the next run retrains by what that person says."
-    # Without an attribute, groups come from nowhere else.
+    # Without an attribute, nothing else splits the classes.
     off = "# " if dataset.attributes else ""
     yield f"{off}detect: {{detector: owlvit, vocabulary: builtin}}"
     yield f"{off}rank: {{min_count: 10}}"
@@ -204,7 +204,7 @@ def _about_attribute(dataset: Dataset) -> Iterator[str]:
     if not dataset.attributes:
         yield "  # The dataset names no attribute. `despur run` therefore stops once the pairs are ranked: judge them"
         yield "  # with `despur review -w work`, and the same command goes on."
-        yield "  groups: verdicts"
+        yield "  groups: verdicts  # or classes: each is one group; leave out the methods with ls and vs then"
         return
     first = dataset.attributes[0]
     yield "  # The attribute that the model should stop leaning on" + (
