@@ -194,7 +194,7 @@ def test_a_quarantined_image_is_counted_in_its_own_split_alone(
             assert (ranking.images, ranking.quarantined) == (listed - lost, lost)
 
 
-def test_an_image_that_is_lost_after_embedding_is_quarantined_by_the_search(
+def test_an_image_that_is_lost_is_quarantined_by_the_search_and_a_share_that_is_lost_costs_none(
     own_birds: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     dataset = load_waterbirds(own_birds)
@@ -204,6 +204,13 @@ def test_an_image_that_is_lost_after_embedding_is_quarantined_by_the_search(
     predict_stage(embedded)
     next(own_birds.glob("*/*.jpg")).unlink()
     detect_stage(embedded, BIRDLAND)
+    searched = workspace.path("detections.parquet").read_bytes()
+    own_birds.rename(tmp_path / "unmounted")
+    with pytest.raises(DataError, match="there is no such file"):
+        detect_stage(embedded, BIRDLAND)
+    (tmp_path / "unmounted").rename(own_birds)
+    assert not detect_stage(embedded, BIRDLAND)
+    assert workspace.path("detections.parquet").read_bytes() == searched
     rank_stage(embedded)
     ranking = read_ranking(workspace)
     assert (ranking.images, ranking.quarantined) == (len(dataset) - 1, 1)

@@ -73,8 +73,8 @@ def test_a_study_that_waits_for_verdicts_stops_after_ranking_and_goes_on_with_th
     assert finished.report == work.path("report.html")
     warned = [line for line in heard if line.startswith("warning: only ")]
     assert warned
-    page = (tmp_path / "work" / "report.html").read_text()
-    assert all(line.removeprefix("warning: ") in page for line in warned)
+    # The page warns of the labels' groups, by which it judges; methods were selected by those of verdicts.
+    assert "what was selected by them may be chance" in (tmp_path / "work" / "report.html").read_text()
     assert work.path("runs", "group-dro-seed0", "metrics.json").exists()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from despur.data.examples import Dataset
+from despur.data.images import UNREADABLE, UnreadableImage, read_image
 from despur.errors import DataError, SettingsError
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -40,6 +42,30 @@ def quarantine_table(entries: Iterable[tuple[str, str, str]], dataset: Dataset |
         return table
     splits = dict(zip(dataset.ids, dataset.table["split"].to_pylist(), strict=True))
     return table.replace_schema_metadata({SPLITS: json.dumps(Counter(splits[row["id"]] for row in rows))})
+
+
+def absent_rows(contents: Sequence[str]) -> list[int]:
+    """The places of images that cannot be opened.
+
+    Args:
+        contents: fingerprints, as :func:`~despur.data.images.fingerprint_images` gives them.
+    """
+    return [row for row, one in enumerate(contents) if one == UNREADABLE]
+
+
+def absent_table(dataset: Dataset, rows: Sequence[int]) -> pa.Table:
+    """Why the images in these rows cannot be opened, as :func:`quarantine_table` has it."""
+    missing = dataset.rows(np.array(rows, dtype=np.int64))
+    names, images = missing.ids, missing.table["image"].to_pylist()
+    return quarantine_table(zip(names, images, map(_why_absent, missing.image_paths()), strict=True), missing)
+
+
+def _why_absent(path: Path) -> str:
+    try:
+        read_image(path)
+    except UnreadableImage as problem:
+        return problem.reason
+    return "it was not there a moment ago"
 
 
 def count_quarantined(quarantine: pa.Table, split: str | None = None) -> int:

@@ -19,7 +19,14 @@ from despur.backbones.protocol import Backbone
 from despur.birdland.detector_model import DETECTED, load_small_detector
 from despur.data.examples import SPLITS, Dataset
 from despur.data.images import fingerprint_images
-from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
+from despur.data.quarantine import (
+    MAX_UNREADABLE,
+    absent_rows,
+    absent_table,
+    check_share,
+    check_unreadable,
+    quarantine_table,
+)
 from despur.detect import (
     DetectSettings,
     Searched,
@@ -290,6 +297,9 @@ def detect_stage(
 
     looks = settings.detector not in (COLUMN, TAGGER)
     sizes = (search or DetectSettings()).model_dump(exclude={"workers"}) if looks else {}
+    if looks:  # A share that is not mounted must not cost the search that was made when it was.
+        lost = absent_table(begun.dataset, absent_rows(begun.contents))
+        check_unreadable(lost, len(begun.dataset), max_unreadable, where=begun.dataset.spec)
 
     def work() -> None:
         for other in searched_before:

@@ -11,8 +11,15 @@ from safetensors.torch import save_file
 
 from despur.backbones.protocol import Backbone
 from despur.data.examples import Dataset, to_arrow
-from despur.data.images import UNREADABLE, UnreadableImage, fingerprint_images, read_image
-from despur.data.quarantine import MAX_UNREADABLE, check_share, check_unreadable, quarantine_table
+from despur.data.images import fingerprint_images
+from despur.data.quarantine import (
+    MAX_UNREADABLE,
+    absent_rows,
+    absent_table,
+    check_share,
+    check_unreadable,
+    quarantine_table,
+)
 from despur.errors import WorkspaceError
 from despur.features.batching import EmbedChoices
 from despur.features.decode import is_passing
@@ -55,9 +62,9 @@ def embed_stage(
     """
     check_share(max_unreadable)
     known = fingerprint_images(dataset.image_paths(), progress)
-    absent = {row for row, one in enumerate(known) if one == UNREADABLE}
+    absent = absent_rows(known)
     # Before anything is touched: a share that is not mounted must not cost the features that were made when it was.
-    lost = _absent(dataset, sorted(absent))
+    lost = absent_table(dataset, absent)
     if absent and workspace.record(EMBED) is None:
         write_parquet(workspace.path("quarantine.parquet"), lost)
     check_unreadable(lost, len(dataset), max_unreadable, where=dataset.spec)
@@ -89,7 +96,7 @@ def embed_stage(
             folder,
             state=state_of(settings),
             settings=settings,
-            absent=absent,
+            absent=set(absent),
             engine=engine,
             mirror=mirror,
             progress=progress,
@@ -115,21 +122,6 @@ def embed_stage(
         device=backbone.device,
         weights=weights,
     )
-
-
-def _absent(dataset: Dataset, rows: Sequence[int]) -> pa.Table:
-    """Why these images cannot be opened, as a quarantine."""
-    missing = dataset.rows(np.array(rows, dtype=np.int64))
-    names, images = missing.ids, missing.table["image"].to_pylist()
-    return quarantine_table(zip(names, images, map(_why_absent, missing.image_paths()), strict=True), missing)
-
-
-def _why_absent(path: Path) -> str:
-    try:
-        read_image(path)
-    except UnreadableImage as problem:
-        return problem.reason
-    return "it was not there a moment ago"
 
 
 def _is_final(folder: Path) -> bool:
