@@ -186,12 +186,17 @@ def make_dataset(
     return Dataset(spec, root, tuple(classes), tuple(attributes), table)
 
 
+def is_text(text: str) -> bool:
+    """Whether a file can hold it: JSON may spell halves of surrogate pairs, which are no letters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _check_names(spec: str, what: str, names: Sequence[str]) -> None:
     """Refuse names that no prompt and no file can hold: blank ones, and halves of a surrogate pair."""
     for name in names:
         if not name.strip():
             raise DataError(f"a name of a {what} is blank ({name!r})", where=spec, now="give it a name")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
+        if not is_text(name):
             raise DataError(f"the {what} {name!r} is no text", where=spec, now="rename it")
 
 

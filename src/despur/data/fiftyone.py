@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from despur.data.examples import BASE_SCHEMA, Box, Dataset, make_dataset
+from despur.data.examples import BASE_SCHEMA, Box, Dataset, is_text, make_dataset
 from despur.data.images import UnreadableImage, upright_size
 from despur.data.paths import absolute, check_inside, check_some_exist
 from despur.data.splits import check_splits, draw_splits, split_name
@@ -118,7 +118,7 @@ def _image(file: Path, root: Path, number: int, sample: Sample) -> str:
     path = sample.get("filepath")
     if not isinstance(path, str) or not path:
         raise DataError(f"sample {number} has no filepath", where=file, now="export the dataset again")
-    if any("\ud800" <= letter <= "\udfff" for letter in path):
+    if not is_text(path):
         raise DataError(f"the filepath of sample {number} is no text ({path!r})", where=file, now="export it again")
     if "\\" in path and not (root / path).exists():  # exported on Windows
         path = PureWindowsPath(path).as_posix()

@@ -196,7 +196,9 @@ def embed_to_store(
     spans = cut(len(paths), settings.shard_rows)
     notes = [_found_note(folder, number, state, mirror) for number in range(len(spans))]
     for number, (note, span) in enumerate(zip(notes, spans, strict=True)):
-        if note is not None and _may_be_read_now(note, [paths[row] for row in span], span, backbone, absent):
+        if note is None or not note.unreadable:
+            continue
+        if _may_be_read_now(note, [paths[row] for row in span], span, backbone, absent):
             notes[number] = None
     missing = [number for number, note in enumerate(notes) if note is None]
     sizes = (_batch_size(folder, number, from_this, settings) for number in missing)

@@ -229,13 +229,12 @@ def judged_grouping(embedded: Embedded) -> Grouping:
     classes = tuple(name for name in dataset.classes if name in by_class)
     seen = presence_in(embedded, pairs) > 0
     whole = tuple(name for name in dataset.classes if name not in by_class)
-    labels = dataset.labels
-    groups = np.zeros(len(dataset), dtype=np.int64)
-    for place, name in enumerate(classes):
-        own = labels == dataset.classes.index(name)
-        groups[own] = 2 * place + seen[own][:, by_class[name]].any(axis=1)
-    for place, name in enumerate(whole, start=2 * len(classes)):
-        groups[labels == dataset.classes.index(name)] = place
+    first = {name: 2 * place for place, name in enumerate(classes)}
+    first |= {name: place for place, name in enumerate(whole, start=2 * len(classes))}
+    groups = np.array([first[name] for name in dataset.classes], dtype=np.int64)[dataset.labels]
+    for name in classes:
+        own = np.flatnonzero(dataset.labels == dataset.classes.index(name))
+        groups[own] += seen[own][:, by_class[name]].any(axis=1)
     attributes = tuple(tuple(pairs[number].attribute for number in by_class[name]) for name in classes)
     found = Grouping(JUDGED, "detections", classes, attributes, (), groups, whole)
     return replace(found, phrases=tuple(found.names))
